@@ -1,6 +1,7 @@
 """Names derived from a migration's id, so that whatever it made can be found again by name alone.
 
-The id is the UID of the ServiceMigration. Both agents, the operator and the runtime hook compute the same names from it.
+The id is the UID of the ServiceMigration. Both agents, the operator and the runtime hook compute the same names from
+it.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import re
 from podferry import errors
 
 MIGRATION_ANNOTATION = "podferry.dev/migration"
-"""On the target pod: the id of the migration that fills it. The runtime hook acts on a container only if it is there."""
+"""On the target pod: the id of the migration that fills it. The runtime hook acts on a container only if it is there.
+"""
 
 HOLD_ANNOTATION = "podferry.dev/hold-network"
-"""On the target pod, "true": the CNI gives the interface its address but attracts no traffic until the cut (ADR 0003)."""
+"""On the target pod, "true": the CNI gives the interface its address but draws no traffic until the cut (ADR 0003)."""
 
 RUNTIME_CLASS = "podferry"
 """RuntimeClass, and the name of the runtime handler on every node."""

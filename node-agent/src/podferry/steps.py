@@ -82,9 +82,11 @@ def committed(step: Step) -> bool:
     return ORDER[step] >= ORDER[POINT_OF_NO_RETURN]
 
 
-def legal(before: Step, after: Step) -> bool:
+def legal(before: Step, after: Step, lead: Lead | None = None) -> bool:
     """Tell whether a migration may move from `before` to `after`: one forward, never back.
 
-    Undoing is no move: a migration that is rolled back keeps the step that it failed in, and gets an outcome.
+    With `lead`, as that part sees it: it may pass over the steps that others lead, never over one of its own. Undoing
+    is no move: a migration that is rolled back keeps the step that it failed in, and gets an outcome.
     """
-    return ORDER[after] == ORDER[before] + 1
+    passed = TABLE[ORDER[before] + 1 : ORDER[after]]
+    return ORDER[after] > ORDER[before] and all(lead is not None and row.lead is not lead for row in passed)

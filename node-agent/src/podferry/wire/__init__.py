@@ -1,4 +1,4 @@
 """What crosses the wire between operator and agents and between agents: agent.proto and what is generated from it.
 
-The .proto is the protocol's document. Generated files are checked against it by `make lint`; nothing is written by hand.
+The .proto is the protocol's document. `make lint` checks the generated files against it; none is written by hand.
 """

@@ -264,13 +264,14 @@ class FromSource(_message.Message):
     def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., manifest: _Optional[_Union[Manifest, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., restore: _Optional[_Union[Restore, _Mapping]] = ..., prepare: _Optional[_Union[Prepare, _Mapping]] = ..., connections: _Optional[_Union[Connections, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ..., rollback: _Optional[_Union[Rollback, _Mapping]] = ...) -> None: ...
 
 class FromTarget(_message.Message):
-    __slots__ = ("ready", "stored", "restored", "prepared", "rebuilt", "resumed", "failed")
+    __slots__ = ("ready", "stored", "restored", "prepared", "rebuilt", "resumed", "audited", "failed")
     READY_FIELD_NUMBER: _ClassVar[int]
     STORED_FIELD_NUMBER: _ClassVar[int]
     RESTORED_FIELD_NUMBER: _ClassVar[int]
     PREPARED_FIELD_NUMBER: _ClassVar[int]
     REBUILT_FIELD_NUMBER: _ClassVar[int]
     RESUMED_FIELD_NUMBER: _ClassVar[int]
+    AUDITED_FIELD_NUMBER: _ClassVar[int]
     FAILED_FIELD_NUMBER: _ClassVar[int]
     ready: Ready
     stored: Stored
@@ -278,8 +279,9 @@ class FromTarget(_message.Message):
     prepared: Prepared
     rebuilt: Rebuilt
     resumed: Resumed
+    audited: Audited
     failed: Failed
-    def __init__(self, ready: _Optional[_Union[Ready, _Mapping]] = ..., stored: _Optional[_Union[Stored, _Mapping]] = ..., restored: _Optional[_Union[Restored, _Mapping]] = ..., prepared: _Optional[_Union[Prepared, _Mapping]] = ..., rebuilt: _Optional[_Union[Rebuilt, _Mapping]] = ..., resumed: _Optional[_Union[Resumed, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ...) -> None: ...
+    def __init__(self, ready: _Optional[_Union[Ready, _Mapping]] = ..., stored: _Optional[_Union[Stored, _Mapping]] = ..., restored: _Optional[_Union[Restored, _Mapping]] = ..., prepared: _Optional[_Union[Prepared, _Mapping]] = ..., rebuilt: _Optional[_Union[Rebuilt, _Mapping]] = ..., resumed: _Optional[_Union[Resumed, _Mapping]] = ..., audited: _Optional[_Union[Audited, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ...) -> None: ...
 
 class Open(_message.Message):
     __slots__ = ("migration_id", "token", "resume", "freeze_budget_seconds")
@@ -380,12 +382,18 @@ class Commit(_message.Message):
     def __init__(self) -> None: ...
 
 class Resumed(_message.Message):
-    __slots__ = ("audit", "dead_seconds")
+    __slots__ = ("since_unlock_seconds", "since_release_seconds")
+    SINCE_UNLOCK_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    SINCE_RELEASE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    since_unlock_seconds: float
+    since_release_seconds: float
+    def __init__(self, since_unlock_seconds: _Optional[float] = ..., since_release_seconds: _Optional[float] = ...) -> None: ...
+
+class Audited(_message.Message):
+    __slots__ = ("audit",)
     AUDIT_FIELD_NUMBER: _ClassVar[int]
-    DEAD_SECONDS_FIELD_NUMBER: _ClassVar[int]
     audit: _containers.RepeatedCompositeFieldContainer[ConnectionAudit]
-    dead_seconds: float
-    def __init__(self, audit: _Optional[_Iterable[_Union[ConnectionAudit, _Mapping]]] = ..., dead_seconds: _Optional[float] = ...) -> None: ...
+    def __init__(self, audit: _Optional[_Iterable[_Union[ConnectionAudit, _Mapping]]] = ...) -> None: ...
 
 class Rollback(_message.Message):
     __slots__ = ("reason", "message")

@@ -1,0 +1,59 @@
+"""Preflight on the source node: can this pod move, and what would become of each of its sockets? Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from podferry.tcp import inventory
+from podferry.wire import agent_pb2
+from podferry_agent.migration import source
+from podferry_agent.runtime import pods
+
+
+@dataclass(frozen=True, slots=True)
+class Inspector:
+    """Looks at pods of this node."""
+
+    pods: pods.PodView
+    pids: Callable[[Path], list[int]]
+    connections: source.Connections
+
+    def inspect(self, uid: str) -> agent_pb2.Inspection:
+        """Report on the pod with `uid`.
+
+        Raises:
+            Permanent: no such pod runs here (reason PodNotFound).
+        """
+        pod = self.pods.find(uid)
+        processes = {container.name: self.pids(container.cgroup) for container in pod.containers}
+        with self.connections.open(pod.netns, "inspection") as connections:
+            found = connections.inspect(processes)
+        return agent_pb2.Inspection(
+            containers=[container.name for container in pod.containers],
+            memory_bytes=sum(_memory(container.cgroup) for container in pod.containers),
+            connections=len(found.movable),
+            unmovable=[_unmovable(item) for item in found.unmovable],
+        )
+
+
+def _memory(cgroup: Path) -> int:
+    """Return the bytes of anonymous memory charged to a cgroup: what will have to be sent, near enough."""
+    for line in (cgroup / "memory.stat").read_text().splitlines():
+        key, _, value = line.partition(" ")
+        if key == "anon":
+            return int(value)
+    return 0
+
+
+def _unmovable(item: inventory.Unmovable) -> agent_pb2.Unmovable:
+    return agent_pb2.Unmovable(
+        container=item.container,
+        process=item.process,
+        pid=item.pid,
+        fd=item.fd,
+        socket=item.socket,
+        reason=item.reason,
+        message=item.message,
+    )
