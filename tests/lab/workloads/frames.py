@@ -42,7 +42,7 @@ OVERHEAD = _HEADER.size + _CHAIN.size
 _TABLE = b"".join(hashlib.sha256(b"podferry %d" % number).digest() for number in range(MAX_LENGTH // 32)) * 2
 
 
-class Corrupt(Exception):  # noqa: N818 - a finding about the stream, not a failure of this program
+class Corrupt(Exception):
     """A byte is not what it had to be: `kind` says lost, repeated, changed or misaligned; `offset` is in bytes."""
 
     def __init__(self, kind: str, offset: int, message: str) -> None:

@@ -167,7 +167,7 @@ class Server:
         except frames.Corrupt as finding:
             self._close(connection, str(finding))
         except OSError as error:
-            self._close(connection, f"{type(error).__name__}: {error}")
+            self._close(connection, f"{'reset' if isinstance(error, ConnectionResetError) else 'network'}: {error}")
         else:
             self._settle(connection)
 
