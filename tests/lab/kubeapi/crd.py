@@ -1,0 +1,189 @@
+"""CustomResourceDefinitions: checked, given a status, and turned into served kinds."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from . import meta, rules
+from . import schema as schemas
+from .errors import Cause, Json
+from .resources import WRITABLE, Column, Resource
+
+PLURAL = "customresourcedefinitions"
+COLLECTION = ("apiextensions.k8s.io", PLURAL)
+CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
+"""The finalizer that holds a definition until its objects are gone."""
+
+
+def default(crd: Json) -> None:
+    """Fill in names and defaults of a definition, in place."""
+    spec = crd.setdefault("spec", {})
+    names = spec.setdefault("names", {})
+    if names.get("kind"):
+        names.setdefault("singular", names["kind"].lower())
+        names.setdefault("listKind", f"{names['kind']}List")
+    spec.setdefault("conversion", {"strategy": "None"})
+
+
+def check(crd: Json, old: Json | None) -> list[Cause]:
+    """Return what is wrong with a definition: names, versions, and schemas that are not structural."""
+    spec, causes = crd.get("spec", {}), []
+    names, versions = spec.get("names", {}), spec.get("versions", [])
+    wanted = f"{names.get('plural', '')}.{spec.get('group', '')}"
+    if crd["metadata"]["name"] != wanted:
+        message = f'Invalid value: "{crd["metadata"]["name"]}": must be spec.names.plural+"."+spec.group'
+        causes.append(Cause("FieldValueInvalid", message, "metadata.name"))
+    for field, value in (("spec.names.kind", names.get("kind")), ("spec.scope", spec.get("scope"))):
+        if not value:
+            causes.append(Cause("FieldValueRequired", "Required value", field))
+    if sum(bool(version.get("storage")) for version in versions) != 1:
+        message = "Invalid value: must have exactly one version marked as storage version"
+        causes.append(Cause("FieldValueInvalid", message, "spec.versions"))
+    for index, version in enumerate(versions):
+        causes += _version_causes(version, f"spec.versions[{index}].schema.openAPIV3Schema")
+    if old is not None:
+        for field in ("group", "scope"):
+            if spec.get(field) != old["spec"].get(field):
+                message = f'Invalid value: "{spec.get(field)}": field is immutable'
+                causes.append(Cause("FieldValueInvalid", message, f"spec.{field}"))
+    return causes
+
+
+def _version_causes(version: Json, path: str) -> Iterator[Cause]:
+    body = (version.get("schema") or {}).get("openAPIV3Schema")
+    if body is None:
+        yield Cause("FieldValueRequired", "Required value: schemas are required", path)
+        return
+    yield from _structural(body, path)
+    for where, error in rules.problems(body, path):
+        yield Cause("FieldValueInvalid", f"Invalid value: compilation failed: {error}", where)
+
+
+def _structural(schema: Json, path: str) -> Iterator[Cause]:
+    if not schema.get("type") and not schema.get(schemas.INT_OR_STRING) and not schema.get(schemas.OPEN):
+        yield Cause(
+            "FieldValueRequired", "Required value: must not be empty for specified object fields", f"{path}.type"
+        )
+    if schema.get("properties") and schema.get("additionalProperties"):
+        yield Cause(
+            "FieldValueForbidden",
+            "Forbidden: must not be used together with properties",
+            f"{path}.additionalProperties",
+        )
+    if schema.get("type") == "array" and not schema.get("items"):
+        yield Cause("FieldValueRequired", "Required value: must be specified", f"{path}.items")
+    for name, below in schema.get("properties", {}).items():
+        if path.endswith("openAPIV3Schema") and name == "metadata":
+            continue
+        yield from _structural(below, f"{path}.properties[{name}]")
+    for part in ("items", "additionalProperties"):
+        if isinstance(schema.get(part), dict):
+            yield from _structural(schema[part], f"{path}.{part}")
+
+
+def establish(crd: Json) -> Json:
+    """Return a definition with the status of an accepted one, ready to be stored."""
+    new = meta.touched(crd)
+    stored = next(version["name"] for version in crd["spec"]["versions"] if version.get("storage"))
+    old, time = crd.get("status", {}), meta.stamp(meta.now())
+    known = {condition["type"]: condition for condition in old.get("conditions") or []}
+    for kind, reason, message in (
+        ("NamesAccepted", "NoConflicts", "no conflicts found"),
+        ("Established", "InitialNamesAccepted", "the initial names have been accepted"),
+    ):
+        known.setdefault(
+            kind, {"lastTransitionTime": time, "message": message, "reason": reason, "status": "True", "type": kind}
+        )
+    stored_versions = old.get("storedVersions") or []
+    new["status"] = {
+        **old,
+        "acceptedNames": dict(crd["spec"]["names"]),
+        "conditions": list(known.values()),
+        "storedVersions": stored_versions if stored in stored_versions else [*stored_versions, stored],
+    }
+    return new
+
+
+def resources(crd: Json) -> list[Resource]:
+    """Return the kinds that a definition serves, the preferred version first."""
+    served = [version for version in crd["spec"]["versions"] if version.get("served")]
+    return [_resource(crd, version) for version in sorted(served, key=lambda one: _rank(one["name"]))]
+
+
+def _rank(version: str) -> tuple[int, int, int, str]:
+    """Order versions as discovery does: stable before beta before alpha, higher first, others last by name."""
+    match = re.fullmatch(r"v(\d+)(?:(alpha|beta)(\d+))?", version)
+    if match is None:
+        return 3, 0, 0, version
+    return {None: 0, "beta": 1, "alpha": 2}[match[2]], -int(match[1]), -int(match[3] or 0), ""
+
+
+def _resource(crd: Json, version: Json) -> Resource:
+    spec, names = crd["spec"], crd["spec"]["names"]
+    body = version["schema"]["openAPIV3Schema"]
+    whole = functools.cache(lambda: schemas.object_schema(body))
+    validator = functools.cache(lambda: schemas.Validator(whole()))
+    with_rules = rules.has_rules(body)
+
+    def validate(new: Json, old: Json | None) -> list[Cause]:
+        causes = validator().causes(new)
+        if with_rules and not causes:
+            causes += rules.causes(body, new) if old is None else rules.causes(body, new, old)
+        return causes
+
+    return Resource(
+        group=spec["group"],
+        version=version["name"],
+        plural=names["plural"],
+        kind=names["kind"],
+        namespaced=spec["scope"] == "Namespaced",
+        singular=names.get("singular") or names["kind"].lower(),
+        short_names=tuple(names.get("shortNames") or ()),
+        categories=tuple(names.get("categories") or ()),
+        verbs=WRITABLE,
+        status="status" in (version.get("subresources") or {}),
+        custom=True,
+        generation=True,
+        unconditional_update=False,
+        selectable=frozenset(one["jsonPath"].lstrip(".") for one in version.get("selectableFields") or ()),
+        columns=_columns(version),
+        schema=whole,
+        default=lambda obj: schemas.apply_defaults(body, obj),
+        check=validate,
+    )
+
+
+def _columns(version: Json) -> list[Column]:
+    from . import tables
+
+    declared = version.get("additionalPrinterColumns")
+    if not declared:
+        declared = [{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}]
+    return [
+        tables.NAME,
+        *(
+            Column(
+                name=one["name"],
+                cell=tables.at_path(one["jsonPath"], one["type"]),
+                type=one["type"],
+                format=one.get("format", ""),
+                priority=one.get("priority", 0),
+                description=one.get("description", ""),
+            )
+            for one in declared
+        ),
+    ]
+
+
+def owns(crd: Json, collection: tuple[str, str]) -> bool:
+    """Tell whether a collection holds the objects of this definition."""
+    return collection == (crd["spec"]["group"], crd["spec"]["names"]["plural"])
+
+
+def is_established(crd: Json) -> bool:
+    """Tell whether a definition has been accepted, i.e. is served."""
+    conditions: list[Any] = crd.get("status", {}).get("conditions") or []
+    return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
