@@ -1,0 +1,228 @@
+"""The source's half of the cut: from the first held connection request to the last socket in repair mode.
+
+Order of calls (each may be followed by `undo`, which takes everything back; all but `batches` are idempotent):
+
+    inspect                  any time, changes nothing
+    hold, accept_queues_empty    while the processes still run
+    collect                  once they are frozen: their connections go into repair mode, which the network does not see
+    flush, drained           the peers see a zero window; wait until nothing is in flight
+    lock, batches            nothing enters or leaves any more; every connection is read and encoded
+    detach                   after Commit: the pod leaves its bridge. Its sockets stay in repair mode, so that killing
+                             the processes sends neither FIN nor RST
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+from podferry.tcp import inventory, snapshot, state
+from podferry_agent.connections import audit, drain, options, repair, survey, tcp_info, wakeup
+from podferry_agent.net import gate, namespace, neighbours, segments, sock_diag
+
+REOPEN_SECONDS = 0.06
+"""How long `undo` waits for answers to its window updates; the peers' own timers do the rest."""
+_ACCEPT_POLL_SECONDS = 0.005
+
+
+class Source:
+    """One pod's connections on the node that they leave."""
+
+    def __init__(self, where: namespace.NetworkNamespace, name: str, host: namespace.NetworkNamespace) -> None:
+        """Stand in the pod's namespace; `name` names the kernel objects (ids.object_name), `host` has the bridge."""
+        self._where, self._host = where, host
+        self._gate = gate.Gate(where, name)
+        self._sender: segments.Sender = where.run(segments.Sender)
+        self._fresh: dict[int, options.Values] = where.run(_fresh_options)
+        self._taken: list[repair.Taken] = []
+        self._digest = hashlib.sha256()
+        self.count = 0
+        """Connections in the batches so far."""
+        self.bytes_queued = 0
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 over the batches so far."""
+        return self._digest.digest()
+
+    # --- while the processes run
+
+    def inspect(self, containers: Mapping[str, Sequence[int]]) -> inventory.Inventory:
+        """Say what would become of each TCP socket of the pod; `containers`: name → process ids on this node."""
+        verdicts = []
+        for observed, duplicate in survey.survey(self._where, containers):
+            verdicts.append(inventory.classify(observed))
+            if duplicate is not None:
+                duplicate.close()
+        return inventory.Inventory(tuple(verdicts))
+
+    def hold(self) -> None:
+        """Drop incoming connection requests from now on; the clients' kernels repeat them."""
+        self._gate.set(gate.Stage.HOLD)
+
+    def accept_queues_empty(self, deadline: float) -> bool:
+        """Wait until the pod has accepted all that its kernel completed; False at `deadline` (time.monotonic)."""
+        while True:
+            listed = self._where.run(sock_diag.tcp_sockets)
+            if not any(
+                (one.state is state.State.LISTEN and one.receive_queue) or one.state is state.State.SYN_RECV
+                for one in listed
+            ):
+                return True
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_ACCEPT_POLL_SECONDS)
+
+    # --- while they are frozen
+
+    def collect(self, containers: Mapping[str, Sequence[int]]) -> int:
+        """Take all movable connections into repair mode; return how many. Nothing changes for their peers."""
+        if self._taken:
+            return len(self._taken)
+        for observed, duplicate in survey.survey(self._where, containers):
+            if duplicate is None:
+                continue
+            key = observed.key
+            taken = None
+            if key is not None and inventory.classify(observed).fate is inventory.Fate.MOVES:
+                taken = repair.begin(duplicate, key, observed.four_tuple, self._fresh[duplicate.family])
+            if taken is None:
+                duplicate.close()
+            else:
+                self._taken.append(taken)
+        return len(self._taken)
+
+    def flush(self) -> None:
+        """Close every peer's window: what leaves carries a zero window and no data, and each peer is told at once."""
+        self._gate.set(gate.Stage.HOLD, gate.Stage.FLUSH)
+        self._drain = drain.Drain(self._sender, self._taken)
+
+    def drained(self, deadline: float) -> tuple[str, ...]:
+        """Wait until nothing is in flight in either direction; return what is not still at `deadline` (monotonic)."""
+        return self._drain.wait(deadline)
+
+    def lock(self) -> None:
+        """Let no TCP in or out."""
+        self._gate.set(gate.Stage.LOCK)
+
+    def batches(self) -> Iterator[bytes]:
+        """Yield all connections, encoded, in batches of at most 1 MiB; `count` and `digest` follow along.
+
+        Raises:
+            RolledBack: a connection cannot be read any more.
+        """
+        self.count, self.bytes_queued, self._digest = 0, 0, hashlib.sha256()
+        for batch in snapshot.batches(self._records()):
+            self._digest.update(batch)
+            yield batch
+
+    def _records(self) -> Iterator[bytes]:
+        for taken in self._taken:
+            image = repair.capture(taken)
+            if image is None:
+                continue
+            self.count += 1
+            self.bytes_queued += len(image.receive_queue) + len(image.send_queue)
+            yield snapshot.encode_record(taken.encoded_head, image)
+
+    # --- the ways out
+
+    def undo(self) -> list[audit.ConnectionAudit]:
+        """Take everything back: repair mode off, gate gone, windows open, waiting data sent. Idempotent."""
+        taken, self._taken = self._taken, []
+        announcements = [_announcement(one) for one in taken]
+        for one in taken:
+            repair.release(one.socket, one.reuseaddr)
+        self._gate.remove()
+        reopen(self._sender, announcements)
+        for one in taken:
+            one.socket.close()
+        return [announcement.audit for announcement in announcements]
+
+    def detach(self) -> None:
+        """Take the pod off its bridge, for good."""
+        links = neighbours.Neighbours(self._where, self._host)
+        try:
+            links.detach()
+        finally:
+            links.close()
+
+    def close(self) -> None:
+        """Let go of duplicates and sockets. Connections in repair mode stay in it, the gate stays as it is."""
+        for taken in self._taken:
+            taken.socket.close()
+        self._taken.clear()
+        self._sender.close()
+        self._gate.close()
+
+
+def recover(where: namespace.NetworkNamespace, name: str, pids: Sequence[int]) -> list[audit.ConnectionAudit]:
+    """Undo what an engine that died left behind in the pod of `pids`: as `Source.undo`, from what is found."""
+    table = gate.Gate(where, name)
+    sender: segments.Sender = where.run(segments.Sender)
+    found = [
+        (observed, duplicate)
+        for observed, duplicate in survey.survey(where, {"recovered": pids})
+        if duplicate is not None
+    ]
+    fresh: dict[int, options.Values] = where.run(_fresh_options)
+    listeners = {
+        observed.four_tuple.local_port: duplicate.getsockopt(*options.REUSEADDR, 4)
+        for observed, duplicate in found
+        if observed.state is state.State.LISTEN
+    }
+    announcements = []
+    for observed, duplicate in found:
+        if observed.state is not state.State.ESTABLISHED or observed.key is None:
+            continue
+        # Repair mode hides the SO_REUSEADDR that was; an accepted connection had its listener's.
+        reuseaddr = listeners.get(observed.four_tuple.local_port, bytes(4))
+        if not repair.in_repair(duplicate):
+            reuseaddr = duplicate.getsockopt(*options.REUSEADDR, 4)
+        taken = repair.begin(duplicate, observed.key, observed.four_tuple, fresh[duplicate.family])
+        if taken is not None:
+            announcements.append(_announcement(taken))
+            repair.release(duplicate, reuseaddr)
+    table.remove()
+    table.close()
+    reopen(sender, announcements)
+    sender.close()
+    for _, duplicate in found:
+        duplicate.close()
+    return [announcement.audit for announcement in announcements]
+
+
+def reopen(sender: segments.Sender, announcements: Sequence[wakeup.Announcement]) -> None:
+    """Announce windows that are open again and let the kernel send what the gate held back."""
+    first = time.monotonic()
+    wakeup.announce(sender, announcements)
+    for announcement in announcements:
+        repair.push(announcement.connection)
+    wakeup.insist(sender, announcements, first, first + REOPEN_SECONDS)
+
+
+def _fresh_options() -> dict[int, options.Values]:
+    values: dict[int, options.Values] = {}
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as untouched:
+            values[family] = options.read(untouched)
+    return values
+
+
+def _announcement(taken: repair.Taken) -> wakeup.Announcement:
+    info = tcp_info.read(taken.socket)
+    negotiated, rcv_nxt = taken.head.negotiated, taken.rcv_nxt(info)
+    window = repair.read_window(taken.socket)
+    return wakeup.Announcement(
+        taken.socket,
+        taken.head.four_tuple,
+        taken.snd_nxt(info),
+        rcv_nxt,
+        wakeup.header_window(window, rcv_nxt, negotiated.rcv_wscale),
+        negotiated.timestamps,
+        info.segs_in,
+        audit.ConnectionAudit(taken.head.four_tuple, taken.head.state),
+    )
