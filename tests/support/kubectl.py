@@ -52,7 +52,7 @@ class Kubectl:
 
     def apply_object(self, *objects: Object) -> None:
         """Apply objects given as data."""
-        self.run("apply", "-f", "-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}))
+        self.run("apply", "-f", "-", text="\n---\n".join(json.dumps(one) for one in objects))
 
     def get(self, kind: str, name: str) -> Object:
         """Return one object; KubectlFailed when there is none."""

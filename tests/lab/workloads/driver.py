@@ -19,7 +19,10 @@ BATCH = 262144
 """Most bytes moved on one connection before the next gets its turn."""
 
 SAMPLE_SECONDS = 0.1
-CONNECT_SECONDS = 15.0
+CONNECT_SECONDS = 10.0
+
+REFUSED_SECONDS = 3.0
+"""A service that has just been started may need a moment until it listens."""
 
 
 class Conversation(Protocol):
@@ -75,13 +78,13 @@ class _Link:
 
 
 def connect(address: tuple[str, int], timeout: float = CONNECT_SECONDS) -> socket.socket:
-    """Return a blocking connection to `address`; a refusal is tried again until `timeout` seconds are over."""
-    deadline = time.monotonic() + timeout
+    """Return a blocking connection to `address`; refusals are forgiven for `REFUSED_SECONDS`."""
+    patience = time.monotonic() + REFUSED_SECONDS
     while True:
         try:
-            sock = socket.create_connection(address, timeout=max(0.1, deadline - time.monotonic()))
+            sock = socket.create_connection(address, timeout)
         except ConnectionRefusedError:
-            if time.monotonic() > deadline:
+            if time.monotonic() > patience:
                 raise
             time.sleep(0.05)
         else:
