@@ -74,6 +74,12 @@ class Stage:
             if not self.console.is_terminal:
                 self.console.print(_chore(chore))
 
+    def whereabouts(self) -> str:
+        """Return what was being done, for a message about its failure."""
+        failed = [chore.title for chore in self.scene.chores if chore.failed]
+        step = self.scene.migration.step if self.scene.migration and self.scene.migration.succeeded is None else None
+        return " / ".join([*failed, *([f"step {step}"] if step else [])]) or "before anything was shown"
+
     def glances(self, seen: dict[str, results.Progress]) -> None:
         """Show how the clients do."""
         self.scene.glances = seen

@@ -173,7 +173,7 @@ def test_the_manifests_fit_the_lab_and_the_crd() -> None:
     assert order["spec"]["podName"] == pod["metadata"]["name"]
     schema = yaml.safe_load(CRD.read_text())["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     jsonschema.validate(order, schema)
-    assert migrations.build("sample-to-b", "sample", "b") == order
+    assert migrations.build("sample-to-node-b", "sample", "node-b") == order
 
 
 def test_a_stream_of_objects_is_read_in_any_slicing() -> None:

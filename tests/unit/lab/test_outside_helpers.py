@@ -56,12 +56,12 @@ def publish(cluster: kubectl.Kubectl, name: str, step: str, succeeded: str) -> N
 def test_every_manifest_of_the_demo_applies(cluster: kubectl.Kubectl) -> None:
     cluster.apply(DEMO / "runtimeclass.yaml", DEMO / "sample.yaml")
     pod = cluster.get("pod", "sample")
-    assert pod["spec"]["nodeName"] == "a"
+    assert pod["spec"]["nodeName"] == "node-a"
     assert [one["metadata"]["name"] for one in cluster.all("services", "")] == ["sample"]
     cluster.apply(DEMO / "migration.yaml")
-    assert cluster.get("smig", "sample-to-b")["spec"]["freezeBudget"] == "30s"
-    cluster.delete("smig", "sample-to-b")
-    assert not cluster.exists("smig", "sample-to-b")
+    assert cluster.get("smig", "sample-to-node-b")["spec"]["freezeBudget"] == "30s"
+    cluster.delete("smig", "sample-to-node-b")
+    assert not cluster.exists("smig", "sample-to-node-b")
 
 
 def test_a_migration_is_followed_to_its_end(cluster: kubectl.Kubectl) -> None:

@@ -1,0 +1,165 @@
+"""The demo, in the order in which it happens."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich import console as rich_console
+from tests.lab import lab as lab_module
+from tests.lab import progress, signals, state
+from tests.lab.demo import evidence, report, scene
+from tests.lab.workloads import frames
+from tests.support import clients, kubectl, migrations, nodes
+
+from podferry import errors
+
+NAME = "demo"
+FOLDER = Path(__file__).parent
+CRD = lab_module.REPOSITORY / "crds/podferry.dev_servicemigrations.yaml"
+
+POD = "sample"
+CONTAINER = "server"
+TALK_SECONDS = 3.0
+"""How long the clients talk before and after the move."""
+
+MIGRATION_SECONDS = 120.0
+READY_SECONDS = 60.0
+
+CLIENTS: dict[str, dict[str, str | float]] = {
+    "echo": {"mode": frames.ECHO, "connections": 10, "pace": 0.05},
+}
+"""What talks to the pod while it moves."""
+
+FAILURES = (errors.PodferryError, kubectl.KubectlFailed, AssertionError, OSError)
+"""What may go wrong on the way; anything else is a bug and shows its traceback."""
+
+
+def run() -> int:
+    """Run the demo; returns the exit status. The lab stays up only if all went well."""
+    console = rich_console.Console(highlight=False)
+    remove()
+    with signals.unwinding(), contextlib.ExitStack() as undo:
+        lab_module.disks(progress.Bar())
+        lab = lab_module.Lab(name=NAME, persistent=True)
+        undo.callback(_take_down, console, lab)
+        stage = scene.Stage(console)
+        try:
+            with stage:
+                found = _act(stage, lab)
+        except FAILURES as error:
+            console.print(f"[red]✗[/] failed: {stage.whereabouts()}")
+            console.print(f"  {errors.tail(str(error))}", markup=False)
+            return 1
+        except KeyboardInterrupt:
+            console.print("interrupted")
+            return 130
+        problems = evidence.problems(found)
+        console.print(report.render(found, problems))
+        if problems:
+            return 1
+        _farewell(console, lab, found)
+        undo.pop_all()
+        lab.detach()
+    return 0
+
+
+def remove() -> bool:
+    """Remove the lab that an earlier demo left up; return whether there was one."""
+    left = state.load(NAME)
+    if left is not None:
+        left.remove()
+    return left is not None
+
+
+def _act(stage: scene.Stage, lab: lab_module.Lab) -> evidence.Evidence:
+    with stage.chore("two machines boot, each with its own kernel, containerd, runc and CRIU"):
+        lab.start()
+    with stage.chore("Kubernetes API, kubelets and podferry's agents start"):
+        lab.start_api()
+        cluster = kubectl.Kubectl(lab.kubeconfig)
+        lab.start_nodes()
+        cluster.wait("condition=Ready", *(f"node/{name}" for name in lab.nodes), seconds=READY_SECONDS)
+    with stage.chore("kubectl apply: ServiceMigration's definition and the RuntimeClass; the operator starts"):
+        cluster.apply(CRD, FOLDER / "runtimeclass.yaml")
+        cluster.wait("condition=Established", f"crd/{migrations.KIND}", seconds=READY_SECONDS)
+        lab.start_operator()
+    with stage.chore("kubectl apply: the sample pod and its Service"):
+        cluster.apply(FOLDER / "sample.yaml")
+        cluster.wait("condition=Ready", f"pod/{POD}", seconds=READY_SECONDS)
+    address = f"{cluster.get('pod', POD)['status']['podIP']}:{frames.PORT}"
+    with contextlib.ExitStack() as running:
+        with stage.chore(f"clients connect to {address} and talk"):
+            talking = [
+                running.enter_context(clients.Client(name, address, lab.folder / "clients", lab.client_prefix, **how))
+                for name, how in CLIENTS.items()
+            ]
+            for client in talking:
+                client.wait_connected()
+            running.enter_context(_glancing(stage, talking))
+            time.sleep(TALK_SECONDS)
+        with stage.chore("kubectl apply: move it"):
+            order = FOLDER / "migration.yaml"
+            cluster.apply(order)
+            moved = migrations.follow(cluster, f"{POD}-to-node-b", MIGRATION_SECONDS, stage.migration)
+        with stage.chore("clients talk on, then both ends compare"):
+            time.sleep(TALK_SECONDS)
+            seen = [client.finish() for client in talking]
+    with stage.chore("API and containerd are asked where the pod is"):
+        placement = _placement(lab, cluster, moved)
+    return evidence.Evidence(moved, seen, placement)
+
+
+def _placement(lab: lab_module.Lab, cluster: kubectl.Kubectl, moved: migrations.Migration) -> evidence.Placement:
+    running = [
+        name for name, node in lab.nodes.items() if nodes.tasks(node, container_name=CONTAINER, pod_namespace="default")
+    ]
+    pods = {pod["metadata"]["name"]: pod for pod in cluster.all("pods", f"app={POD}")}
+    pod = pods.get(moved.target_pod, {"spec": {}, "status": {}})
+    ready = any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", ()))
+    return evidence.Placement(pod["spec"].get("nodeName", ""), ready, POD in pods, running)
+
+
+@contextlib.contextmanager
+def _glancing(stage: scene.Stage, talking: Sequence[clients.Client]) -> Iterator[None]:
+    """Keep the clients' counters on stage up to date."""
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(1 / scene.REFRESH):
+            stage.glances({client.name: seen for client in talking if (seen := client.glance()) is not None})
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _farewell(console: rich_console.Console, lab: lab_module.Lab, found: evidence.Evidence) -> None:
+    moved = found.migration
+    back = json.dumps(migrations.build("back", moved.target_pod, moved.source_node))
+    console.print("\nThe lab stays up. Go on with kubectl:\n", style="bold")
+    for line in (
+        f'export KUBECONFIG={lab.kubeconfig} PATH="{Path(sys.executable).parent}:$PATH"',
+        "kubectl get smig,pods,endpointslices -o wide",
+        f"kubectl describe smig {moved.name}",
+        f"kubectl apply -f - <<< '{back}'",
+    ):
+        console.print("  " + line, soft_wrap=True, markup=False)
+    console.print("\n`make demo-down` leaves nothing behind.")
+
+
+def _take_down(console: rich_console.Console, lab: lab_module.Lab) -> None:
+    lab.failed = True
+    lab.close()
+    logs = lab_module.REPOSITORY / "build/lab-logs" / lab.name
+    if logs.exists():
+        console.print(f"the logs of every part are in {logs}")
