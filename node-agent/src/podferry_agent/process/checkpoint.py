@@ -7,6 +7,9 @@ a copy of the container's state.json in which the annotation is set. That also k
 would change how it sees the container later, out of the real root. (Considered and left: a private mount namespace
 with a file of ours at /etc/criu/runc.conf. CRIU would then resolve mounts from a namespace that is not the host's.)
 
+CRIU would also cut the whole pod off the network while it dumps. Since 4.0 it can be told not to; before, it calls
+iptables-restore for that, and finds one that does nothing first on its PATH.
+
 CRIU thaws the container's cgroup after it has stopped every task by ptrace, and freezes it again before it lets go.
 It is never killed half-way: that would leave its code inside the tasks. A dump that takes longer than allowed fails
 when it ends.
@@ -14,6 +17,7 @@ when it ends.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Sequence
@@ -27,6 +31,9 @@ from podferry_agent.runtime import bundle as bundles
 from podferry_agent.runtime import pods, runc
 
 OPTIONS = ("tcp-close", "skip-in-flight")
+
+LOCK_CAN_BE_SKIPPED = (4, 0)
+"""The first CRIU with `network-lock skip`; an older one stops at the words."""
 
 HANG_SECONDS = 300.0
 """After this long beyond its deadline a dump is given up; what it left of the container a person must see."""
@@ -51,6 +58,9 @@ class Checkpointer:
 
     def __init__(self, settings: settings_module.Settings) -> None:
         self._runc, self._root = settings.runc, settings.runc_root
+        self._options: tuple[str, ...] = OPTIONS
+        if criu.version() >= LOCK_CAN_BE_SKIPPED:
+            self._options += ("network-lock skip",)
 
     def save(self, pod: pods.Pod, container: pods.Container, directory: Path, *, first: bool, deadline: float) -> Saved:
         """Make `directory` the image set of a frozen container; `first` in the pod takes along what all share.
@@ -65,11 +75,12 @@ class Checkpointer:
         started = time.monotonic()
         if not freezer.frozen(container.cgroup):
             raise errors.Permanent(f"{container.name} is not frozen", reason="NotFrozen")
+        keeps_ipc = container is ipc_owner(pod.containers)
         work = directory.with_name(directory.name + ".work")
         for new in (work, directory, directory / criu.IMAGES):
             new.mkdir(mode=0o700, parents=True)
         self._dump(container, directory / criu.IMAGES, work, deadline)
-        if not first:
+        if not keeps_ipc:
             _drop_ipc(directory / criu.IMAGES)
         sources = {"rootfs": files.upper_directory(container.bundle.rootfs), **owned(pod.containers, container)}
         file_bytes = files.collect(directory, sources)
@@ -81,7 +92,7 @@ class Checkpointer:
 
     def _dump(self, container: pods.Container, images: Path, work: Path, deadline: float) -> None:
         configuration = work / "criu.conf"
-        configuration.write_text("".join(f"{option}\n" for option in OPTIONS))
+        configuration.write_text("".join(f"{option}\n" for option in self._options))
         private = work / "runc"
         runc.with_annotation(self._root, container.id, bundles.CRIU_CONFIG, str(configuration), private)
         command = [
@@ -90,7 +101,9 @@ class Checkpointer:
         ]
         allowed = max(0.0, deadline - time.monotonic()) + HANG_SECONDS
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=allowed, check=False)
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=allowed, check=False, env=_without_lock(work)
+            )
         except subprocess.TimeoutExpired as error:
             left = [str(container.cgroup)]
             raise errors.Inconsistent("CRIU hangs", left=left, reason="CheckpointHangs") from error
@@ -112,7 +125,46 @@ def owned(containers: Sequence[pods.Container], container: pods.Container) -> di
     return {name: path for name, path in container.bundle.carried.items() if name not in taken}
 
 
+def ipc_owner(containers: Sequence[pods.Container]) -> pods.Container:
+    """Return the container whose image set brings the System V IPC objects of the pod.
+
+    All containers share the namespace and CRIU dumps it with each, but it can be restored only once, and only
+    together with the tasks that have a segment attached: with none, it is the first container's.
+
+    Raises:
+        Permanent: tasks of several containers have segments attached (reason SharedMemoryNotMovable).
+    """
+    attached = [item for item in containers if any(_attaches(pid) for pid in freezer.pids(item.cgroup))]
+    if len(attached) > 1:
+        names = " and ".join(item.name for item in attached)
+        message = f"{names} share System V memory; use a file in /dev/shm or an emptyDir of medium Memory"
+        raise errors.Permanent(message, reason="SharedMemoryNotMovable")
+    return attached[0] if attached else containers[0]
+
+
+def _attaches(pid: int) -> bool:
+    """Tell whether a process has a System V shared memory segment attached (ipc/shm.c names them so)."""
+    try:
+        return b" /SYSV" in Path(f"/proc/{pid}/maps").read_bytes()
+    except OSError:
+        return False
+
+
 def _drop_ipc(images: Path) -> None:
-    """Leave System V IPC to the pod's first container: all share the namespace, and CRIU dumps it with each."""
-    for path in images.glob("ipcns-*.img"):
-        path.unlink()
+    """Remove System V IPC objects from a set of images.
+
+    The namespace's variables (ipcns-var) stay: CRIU does not restore without them, and setting them twice is harmless.
+    """
+    for kind in ("shm", "msg", "sem"):
+        for path in images.glob(f"ipcns-{kind}-*.img"):
+            path.unlink()
+
+
+def _without_lock(work: Path) -> dict[str, str]:
+    """Return an environment in which iptables-restore does nothing, for a CRIU that insists on calling it."""
+    programs = work / "bin"
+    programs.mkdir(mode=0o700)
+    for name in ("iptables-restore", "ip6tables-restore"):
+        (programs / name).write_text("#!/bin/sh\n")
+        (programs / name).chmod(0o700)
+    return {**os.environ, "PATH": f"{programs}:{os.environ.get('PATH', os.defpath)}"}

@@ -6,6 +6,8 @@ run everything else. Image formats: criu/images/*.proto.
 
 from __future__ import annotations
 
+import re
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,9 @@ IMAGES = "criu"
 """Directory of CRIU's images inside an image set."""
 
 PAGE = 4096
+
+NETWORK_LOCK_SKIP = 3
+"""criu/include/cr_options.h"""
 
 _LOG_LINES = 12
 
@@ -36,6 +41,32 @@ def dump_statistics(work: Path) -> DumpStatistics:
     except (OSError, errors.Permanent, LookupError):
         return DumpStatistics(0.0, 0)
     return DumpStatistics(int(dump["frozen_time"]) / 1e6, int(dump["pages_written"]) * PAGE)
+
+
+def version() -> tuple[int, ...]:
+    """Return the version of the installed CRIU, (3, 17, 1); (0,) when there is none."""
+    try:
+        told = subprocess.run(["criu", "--version"], capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return (0,)
+    found = re.search(r"\d+(\.\d+)+", told)
+    return tuple(int(part) for part in found.group().split(".")) if found else (0,)
+
+
+def unlock_network(images: Path) -> None:
+    """Keep CRIU from locking the network namespace that it restores into.
+
+    The method that the dump used stands in the inventory image. `skip` is known to CRIU 4.0; an older one that meets
+    it does nothing either (criu/net.c: network_lock_internal).
+
+    Raises:
+        Permanent: an image cannot be read (reason ImagesDamaged).
+    """
+    path = images / "inventory.img"
+    inventory = _load(path)
+    for entry in inventory["entries"]:
+        entry["network_lock_method"] = NETWORK_LOCK_SKIP
+    _dump(inventory, path)
 
 
 def set_host_name(images: Path, name: str) -> None:

@@ -30,6 +30,7 @@ def prepare(bundle: bundles.Bundle, images: Path, work: Path) -> None:
     configuration.write_text("".join(f"{option}\n" for option in (*OPTIONS, f"cgroup-root {root}")))
     try:
         files.put_back(images, {"rootfs": bundle.rootfs, **bundle.carried})
+        criu.unlock_network(images / criu.IMAGES)
         name = bundles.host_name(bundle)
         if name is not None:
             criu.set_host_name(images / criu.IMAGES, name)
