@@ -204,6 +204,9 @@ class Scene:
                 target.find(self.containers(second))
             with step("collect"):
                 source.collect(self.containers(self.first))
+            with step("early"):
+                for batch in source.early_batches():
+                    target.rebuild(batch)
             dark = time.monotonic()
             if flush:
                 with step("flush"):

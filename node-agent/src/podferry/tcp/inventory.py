@@ -96,7 +96,7 @@ def _told(verdict: Verdict) -> Unmovable:
     )
 
 
-MOVABLE_STATES = frozenset({state.State.ESTABLISHED})
+MOVABLE_STATES = frozenset({state.State.ESTABLISHED, state.State.CLOSE_WAIT})
 _HANDSHAKE = frozenset({state.State.SYN_RECV, state.State.NEW_SYN_RECV})
 _OPEN = frozenset({state.State.ESTABLISHED, state.State.CLOSE_WAIT})
 _IDLE = frozenset({state.State.LISTEN, state.State.CLOSE, state.State.BOUND_INACTIVE})

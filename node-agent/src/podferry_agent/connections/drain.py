@@ -15,8 +15,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from podferry.tcp import sequence, state
-from podferry_agent.connections import repair, tcp_info
+from podferry.tcp import inventory, sequence
+from podferry_agent.connections import taking, tcp_info
 from podferry_agent.net import segments
 
 _LOOK_SECONDS = 0.0005
@@ -26,7 +26,7 @@ _SILENCE_SECONDS = 0.02
 
 @dataclass(slots=True)
 class _Watched:
-    taken: repair.Taken
+    taken: taking.Taken
     bare_acks: int
     """Segments without data received before the probe."""
     outstanding: bool
@@ -39,26 +39,18 @@ class _Watched:
 class Drain:
     """Announces the zero window on all connections, then watches them come to rest."""
 
-    def __init__(self, sender: segments.Sender, taken: Sequence[repair.Taken]) -> None:
+    def __init__(self, sender: segments.Sender, taken: Sequence[taking.Taken]) -> None:
         """Announce; the gate closes the windows of all segments already."""
-        self._sender = sender
         self._watched = []
         for one in taken:
             info = tcp_info.read(one.socket)
-            if info.state == state.State.ESTABLISHED and not one.head.four_tuple.loopback:
-                sender.send(self._segment(one, info, probe=False))
-                sender.send(self._segment(one, info, probe=True))
-                now = time.monotonic()
-                bare = info.segs_in - info.data_segs_in
-                self._watched.append(_Watched(one, bare, info.unacked > 0, info.bytes_received, now))
-
-    @staticmethod
-    def _segment(taken: repair.Taken, info: tcp_info.TcpInfo, *, probe: bool) -> segments.Segment:
-        seq = taken.snd_nxt(info)
-        clock = repair.ts_val(taken.socket) if taken.head.negotiated.timestamps else None
-        return segments.Segment(
-            taken.head.four_tuple, sequence.add(seq, -1) if probe else seq, taken.rcv_nxt(info), 0, clock
-        )
+            if info.state not in inventory.MOVABLE_STATES or one.head.four_tuple.loopback:
+                continue
+            snd_nxt, rcv_nxt, clock = one.snd_nxt(info), one.rcv_nxt(info), one.clock()
+            sender.send(one.flow, one.flow.segment(snd_nxt, rcv_nxt, 0, clock))
+            sender.send(one.flow, one.flow.segment(sequence.add(snd_nxt, -1), rcv_nxt, 0, clock))
+            bare = info.segs_in - info.data_segs_in
+            self._watched.append(_Watched(one, bare, info.unacked > 0, info.bytes_received, time.monotonic()))
 
     def wait(self, deadline: float) -> tuple[str, ...]:
         """Wait until every connection is at rest; return those that are not at `deadline` (time.monotonic)."""
@@ -74,7 +66,7 @@ class Drain:
 def _at_rest(watched: _Watched) -> bool:
     info = tcp_info.read(watched.taken.socket)
     now = time.monotonic()
-    if info.state != state.State.ESTABLISHED:
+    if info.state not in inventory.MOVABLE_STATES:
         return True
     if info.bytes_received != watched.bytes_received:
         watched.bytes_received, watched.changed = info.bytes_received, now

@@ -1,12 +1,13 @@
 """The source's half of the cut: from the first held connection request to the last socket in repair mode.
 
-Order of calls (each may be followed by `undo`, which takes everything back; all but `batches` are idempotent):
+Order of calls (each may be followed by `undo`, which takes everything back; all but the batches are idempotent):
 
     inspect                  any time, changes nothing
     hold, accept_queues_empty    while the processes still run
     collect                  once they are frozen: their connections go into repair mode, which the network does not see
+    early_batches            what cannot change any more, and the queues as they stand; optional, saves time in the cut
     flush, drained           the peers see a zero window; wait until nothing is in flight
-    lock, batches            nothing enters or leaves any more; every connection is read and encoded
+    lock, batches            nothing enters or leaves any more; the rest of every connection is read and encoded
     detach                   after Commit: the pod leaves its bridge. Its sockets stay in repair mode, so that killing
                              the processes sends neither FIN nor RST
 """
@@ -17,11 +18,11 @@ import contextlib
 import hashlib
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from podferry.tcp import inventory, snapshot, state
-from podferry_agent.connections import audit, drain, options, repair, survey, tcp_info, wakeup
-from podferry_agent.net import gate, namespace, neighbours, segments, sock_diag
+from podferry_agent.connections import audit, drain, options, repair, survey, taking, wakeup
+from podferry_agent.net import conntrack, gate, namespace, neighbours, segments, sock_diag
 
 REOPEN_SECONDS = 0.06
 """How long `undo` waits for answers to its window updates; the peers' own timers do the rest."""
@@ -37,11 +38,12 @@ class Source:
         self._gate = gate.Gate(where, name)
         self._sender: segments.Sender = where.run(segments.Sender)
         self._fresh: dict[int, options.Values] = where.run(_fresh_options)
-        self._taken: list[repair.Taken] = []
+        self._taken: list[taking.Taken] = []
         self._digest = hashlib.sha256()
         self.count = 0
-        """Connections in the batches so far."""
-        self.bytes_queued = 0
+        """Connections whose last part is in the batches so far."""
+        self.unmovable: tuple[inventory.Unmovable, ...] = ()
+        self._early_sent = False
 
     @property
     def digest(self) -> bytes:
@@ -79,21 +81,35 @@ class Source:
     # --- while they are frozen
 
     def collect(self, containers: Mapping[str, Sequence[int]]) -> int:
-        """Take all movable connections into repair mode; return how many. Nothing changes for their peers."""
+        """Take all movable connections into repair mode; return how many. Nothing changes for their peers.
+
+        Afterwards `unmovable` says which sockets stay behind.
+        """
         if self._taken:
             return len(self._taken)
+        verdicts = []
         for observed, duplicate in survey.survey(self._where, containers):
+            verdict = inventory.classify(observed)
+            verdicts.append(verdict)
             if duplicate is None:
                 continue
-            key = observed.key
             taken = None
-            if key is not None and inventory.classify(observed).fate is inventory.Fate.MOVES:
-                taken = repair.begin(duplicate, key, observed.four_tuple, self._fresh[duplicate.family])
+            if verdict.fate is inventory.Fate.MOVES and observed.key is not None:
+                taken = taking.begin(duplicate, observed.key, observed.four_tuple, self._fresh[duplicate.family])
             if taken is None:
                 duplicate.close()
             else:
                 self._taken.append(taken)
+        self.unmovable = inventory.Inventory(tuple(verdicts)).unmovable
         return len(self._taken)
+
+    def early_batches(self) -> Iterator[bytes]:
+        """Yield the first part of every connection, encoded, in batches of at most 1 MiB; the target may have it now.
+
+        If nobody calls this, `batches` yields it first.
+        """
+        self._early_sent = True
+        return self._counted(snapshot.encode_early(taken.early()) for taken in self._taken)
 
     def flush(self) -> None:
         """Close every peer's window: what leaves carries a zero window and no data, and each peer is told at once."""
@@ -109,31 +125,33 @@ class Source:
         self._gate.set(gate.Stage.LOCK)
 
     def batches(self) -> Iterator[bytes]:
-        """Yield all connections, encoded, in batches of at most 1 MiB; `count` and `digest` follow along.
+        """Yield the rest of all connections, encoded; `count` and `digest` are complete when the iterator has ended.
 
         Raises:
             RolledBack: a connection cannot be read any more.
         """
-        self.count, self.bytes_queued, self._digest = 0, 0, hashlib.sha256()
-        for batch in snapshot.batches(self._records()):
+        if not self._early_sent:
+            yield from self.early_batches()
+        yield from self._counted(self._late_records())
+
+    def _late_records(self) -> Iterator[bytes]:
+        for number, taken in enumerate(self._taken):
+            late = taken.late(number)
+            if late is not None:
+                self.count += 1
+                yield snapshot.encode_late(late)
+
+    def _counted(self, records: Iterable[bytes]) -> Iterator[bytes]:
+        for batch in snapshot.batches(records):
             self._digest.update(batch)
             yield batch
-
-    def _records(self) -> Iterator[bytes]:
-        for taken in self._taken:
-            image = repair.capture(taken)
-            if image is None:
-                continue
-            self.count += 1
-            self.bytes_queued += len(image.receive_queue) + len(image.send_queue)
-            yield snapshot.encode_record(taken.encoded_head, image)
 
     # --- the ways out
 
     def undo(self) -> list[audit.ConnectionAudit]:
         """Take everything back: repair mode off, gate gone, windows open, waiting data sent. Idempotent."""
         taken, self._taken = self._taken, []
-        announcements = [_announcement(one) for one in taken]
+        announcements = [one.announcement() for one in taken]
         for one in taken:
             repair.release(one.socket, one.reuseaddr)
         self._gate.remove()
@@ -143,12 +161,16 @@ class Source:
         return [announcement.audit for announcement in announcements]
 
     def detach(self) -> None:
-        """Take the pod off its bridge, for good."""
+        """Take the pod off its bridge, for good; the node forgets its flows."""
         links = neighbours.Neighbours(self._where, self._host)
+        tracking: conntrack.Conntrack = self._host.run(conntrack.Conntrack)
         try:
             links.detach()
+            for taken in self._taken:
+                tracking.forget(taken.head.four_tuple)
         finally:
             links.close()
+            tracking.close()
 
     def close(self) -> None:
         """Let go of duplicates and sockets. Connections in repair mode stay in it, the gate stays as it is."""
@@ -176,15 +198,15 @@ def recover(where: namespace.NetworkNamespace, name: str, pids: Sequence[int]) -
     }
     announcements = []
     for observed, duplicate in found:
-        if observed.state is not state.State.ESTABLISHED or observed.key is None:
+        if observed.state not in inventory.MOVABLE_STATES or observed.key is None:
             continue
         # Repair mode hides the SO_REUSEADDR that was; an accepted connection had its listener's.
         reuseaddr = listeners.get(observed.four_tuple.local_port, bytes(4))
-        if not repair.in_repair(duplicate):
+        if not repair.is_on(duplicate):
             reuseaddr = duplicate.getsockopt(*options.REUSEADDR, 4)
-        taken = repair.begin(duplicate, observed.key, observed.four_tuple, fresh[duplicate.family])
+        taken = taking.begin(duplicate, observed.key, observed.four_tuple, fresh[duplicate.family])
         if taken is not None:
-            announcements.append(_announcement(taken))
+            announcements.append(taken.announcement())
             repair.release(duplicate, reuseaddr)
     table.remove()
     table.close()
@@ -210,19 +232,3 @@ def _fresh_options() -> dict[int, options.Values]:
         with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as untouched:
             values[family] = options.read(untouched)
     return values
-
-
-def _announcement(taken: repair.Taken) -> wakeup.Announcement:
-    info = tcp_info.read(taken.socket)
-    negotiated, rcv_nxt = taken.head.negotiated, taken.rcv_nxt(info)
-    window = repair.read_window(taken.socket)
-    return wakeup.Announcement(
-        taken.socket,
-        taken.head.four_tuple,
-        taken.snd_nxt(info),
-        rcv_nxt,
-        wakeup.header_window(window, rcv_nxt, negotiated.rcv_wscale),
-        negotiated.timestamps,
-        info.segs_in,
-        audit.ConnectionAudit(taken.head.four_tuple, taken.head.state),
-    )

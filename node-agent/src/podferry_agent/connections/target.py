@@ -4,9 +4,11 @@ Order of calls:
 
     lock                 before the restored sockets can be reached; the pod's interface may still be held
     find                 the sockets that wait to be rebuilt: closed ones of the restored processes
-    rebuild, verify      batch by batch, in place; from here the connections stand in repair mode behind the lock
-    resume               after Commit: addresses, neighbours, repair mode off, unlock, unsent data, window updates. The
-                         caller continues the tasks when it returns
+    rebuild              batch by batch, in place: what comes before the source's lock is prepared, what comes after
+                         completes it
+    verify               from here every connection stands in repair mode behind the lock
+    resume               after Commit: neighbours, repair mode off, unlock, unsent data, window updates. The caller
+                         continues the tasks when it returns
     wake                 repeats window updates until the peers answer, and reports
     discard              instead of resume: everything is dropped without a word on the wire
 
@@ -18,17 +20,11 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 from podferry import errors
-from podferry.tcp import snapshot, state
-from podferry_agent.connections import audit, find, options, repair, tcp_info, wakeup
+from podferry.tcp import inventory, snapshot, state
+from podferry_agent.connections import audit, find, options, rebuilding, repair, tcp_info, wakeup
 from podferry_agent.net import conntrack, gate, namespace, neighbours, segments, sock_diag
-
-
-class _Rebuilt(NamedTuple):
-    connection: socket.socket
-    image: snapshot.ConnectionSnapshot
 
 
 class Target:
@@ -41,18 +37,19 @@ class Target:
         self._sender: segments.Sender = where.run(segments.Sender)
         self._links = neighbours.Neighbours(where, host)
         self._conntrack: conntrack.Conntrack = host.run(conntrack.Conntrack)
+        self._own = {address for interface in self._links.interfaces for address in interface.addresses}
         self._decoder = snapshot.Decoder()
         self._waiting: dict[snapshot.Key, socket.socket] = {}
         self._listening: set[int] = set()
         self._taken_ports: set[int] = set()
-        self._rebuilt: list[_Rebuilt] = []
+        self._connections: list[rebuilding.Rebuilding] = []
         self._announcements: list[wakeup.Announcement] = []
         self._resumed_at = 0.0
 
     @property
     def count(self) -> int:
-        """Connections rebuilt so far."""
-        return len(self._rebuilt)
+        """Connections complete so far."""
+        return sum(one.image is not None for one in self._connections)
 
     @property
     def digest(self) -> bytes:
@@ -82,62 +79,77 @@ class Target:
         return sum(tcp_info.read(one).state == state.State.CLOSE for one in self._waiting.values())
 
     def rebuild(self, batch: bytes) -> None:
-        """Rebuild the connections that this batch completes.
+        """Prepare or complete the connections that this batch is about.
 
         Raises:
             InvalidInput: the batch is malformed, or names a socket, an address or an option that it may not.
             Permanent: the kernel refused a step.
         """
-        for image in self._decoder.feed(batch):
-            connection = self._checked(image)
-            repair.rebuild(connection, image)
-            self._rebuilt.append(_Rebuilt(connection, image))
+        for record in self._decoder.feed(batch):
+            if isinstance(record, snapshot.Early):
+                one = rebuilding.adopt(self._checked(record), record)
+                rebuilding.prepare(one)
+                self._conntrack.forget(one.where)
+                self._connections.append(one)
+            else:
+                rebuilding.finish(self._begun(record), record, self._sender.send)
 
     def verify(self) -> None:
-        """Check that the stream is whole and every connection stands.
+        """Check that the stream is whole, and give up connections that ended on the source before the cut.
 
         Raises:
             InvalidInput: the stream ends inside a record.
-            Permanent: a connection was lost (reason RebuildFailed).
         """
         self._decoder.finish()
-        for connection, image in self._rebuilt:
-            if tcp_info.read(connection).state != image.head.state:
-                raise errors.Permanent(f"{image.head.four_tuple} did not survive its rebuild", reason="RebuildFailed")
+        for one in self._connections:
+            if one.image is None:
+                rebuilding.abandon(one)
 
     def recover(self, batches: Iterable[bytes]) -> None:
-        """Take up what an engine that died had rebuilt from `batches`; what is missing is rebuilt now.
+        """Take up what an engine that died had rebuilt from `batches`; what was not begun is rebuilt now.
 
         Raises:
-            InvalidInput, Permanent: as `rebuild`.
+            InvalidInput: as `rebuild`.
+            Permanent: a connection is half rebuilt (reason RebuildIncomplete), or the kernel refused a step.
         """
         for batch in batches:
-            for image in self._decoder.feed(batch):
-                connection = self._socket(image)
-                if not repair.complete(connection, image):
-                    repair.rebuild(self._checked(image), image)
-                self._rebuilt.append(_Rebuilt(connection, image))
+            for record in self._decoder.feed(batch):
+                if isinstance(record, snapshot.Early):
+                    self._connections.append(rebuilding.adopt(self._socket(record.head.key), record))
+                else:
+                    self._recover(self._begun(record), record)
         self._decoder.finish()
+
+    def _recover(self, one: rebuilding.Rebuilding, late: snapshot.Late) -> None:
+        image = snapshot.join(one.early, late)
+        if rebuilding.complete(one.socket, image):
+            one.connected, one.image = True, image
+        elif repair.is_on(one.socket):
+            raise errors.Permanent(f"{one.where} is half rebuilt", reason="RebuildIncomplete")
+        else:
+            self._checked(one.early)
+            rebuilding.prepare(one)
+            rebuilding.finish(one, late, self._sender.send)
 
     def resume(self) -> None:
         """Let the traffic come here and the connections go on. Idempotent; the tasks may run when it returns."""
+        standing = [one for one in self._connections if one.image is not None]
+        if not self._announcements:
+            self._announcements = [one.announcement() for one in standing]
         self._links.attach()
         self._links.announce()
-        fresh = not self._announcements
-        for connection, image in self._rebuilt:
-            if repair.in_repair(connection):
-                repair.release(connection, options.reuseaddr(image.head.options))
-        self._gate.remove()
-        for connection, image in self._rebuilt:
-            repair.send_unsent(connection, image)
-        if fresh:
-            self._announcements = [_announcement(one) for one in self._rebuilt]
+        for one in standing:
+            if repair.is_on(one.socket):
+                repair.release(one.socket, options.reuseaddr(one.early.head.options))
+        self._gate.set()
         self._resumed_at = time.monotonic()
         wakeup.announce(self._sender, self._announcements)
-        self._conntrack.forget(image.head.four_tuple for _, image in self._rebuilt)
+        for one in standing:
+            rebuilding.send_unsent(one)
 
     def wake(self, deadline: float) -> list[audit.ConnectionAudit]:
         """Repeat window updates until the peers answer or `deadline` (monotonic); return each connection's fate."""
+        self._gate.remove()
         self._links.announce()
         wakeup.insist(self._sender, self._announcements, self._resumed_at, deadline)
         for announcement in self._announcements:
@@ -162,47 +174,36 @@ class Target:
         for duplicate in self._waiting.values():
             duplicate.close()
         self._waiting.clear()
-        self._rebuilt.clear()
+        self._connections.clear()
         self._announcements.clear()
 
-    def _socket(self, image: snapshot.ConnectionSnapshot) -> socket.socket:
-        connection = self._waiting.get(image.head.key)
+    def _socket(self, key: snapshot.Key) -> socket.socket:
+        connection = self._waiting.get(key)
         if connection is None:
-            raise errors.InvalidInput("connections", f"no restored process holds a TCP socket at {image.head.key}")
+            raise errors.InvalidInput("connections", f"no restored process holds a TCP socket at {key}")
         return connection
 
-    def _checked(self, image: snapshot.ConnectionSnapshot) -> socket.socket:
-        """Return the socket to rebuild `image` in, having checked again what the source says."""
-        connection, head = self._socket(image), image.head
-        if head.state is not state.State.ESTABLISHED:
-            raise errors.InvalidInput("connections", f"{head.state.name} cannot be rebuilt")
-        if connection.family != head.four_tuple.family or tcp_info.read(connection).state != state.State.CLOSE:
+    def _begun(self, late: snapshot.Late) -> rebuilding.Rebuilding:
+        if late.number >= len(self._connections) or self._connections[late.number].image is not None:
+            raise errors.InvalidInput("connections", f"connection {late.number} was not begun, or is complete")
+        if late.state not in inventory.MOVABLE_STATES:
+            raise errors.InvalidInput("connections", f"{late.state.name} cannot be rebuilt")
+        return self._connections[late.number]
+
+    def _checked(self, early: snapshot.Early) -> socket.socket:
+        """Return the socket to rebuild a connection in, having checked again what the source says."""
+        head = early.head
+        connection, where = self._socket(head.key), head.four_tuple
+        if connection.family != where.family or tcp_info.read(connection).state != state.State.CLOSE:
             raise errors.InvalidInput("connections", f"the socket at {head.key} does not wait to be rebuilt")
-        own = {address for interface in self._links.interfaces for address in interface.addresses}
-        if head.four_tuple.wire.local not in own and not head.four_tuple.loopback:
-            raise errors.InvalidInput("connections", f"{head.four_tuple}: the address is not this pod's")
-        port = head.four_tuple.local_port
-        if port in self._taken_ports and port not in self._listening:
-            raise errors.InvalidInput("connections", f"port {port} is neither free nor a listener's")
+        if where.wire.local not in self._own and not where.loopback:
+            raise errors.InvalidInput("connections", f"{where}: the address is not this pod's")
+        if where.local_port in self._taken_ports and where.local_port not in self._listening:
+            raise errors.InvalidInput("connections", f"port {where.local_port} is neither free nor a listener's")
         options.check(head.options, connection.family)
+        if len(self._connections) >= snapshot.CONNECTIONS_LIMIT:
+            raise errors.InvalidInput("connections", f"more than {snapshot.CONNECTIONS_LIMIT}")
         return connection
-
-
-def _announcement(rebuilt: _Rebuilt) -> wakeup.Announcement:
-    connection, image = rebuilt
-    negotiated = image.head.negotiated
-    return wakeup.Announcement(
-        connection,
-        image.head.four_tuple,
-        image.snd_nxt,
-        image.rcv_nxt,
-        wakeup.header_window(image.window, image.rcv_nxt, negotiated.rcv_wscale),
-        negotiated.timestamps,
-        0,
-        audit.ConnectionAudit(
-            image.head.four_tuple, image.head.state, len(image.receive_queue) + len(image.send_queue)
-        ),
-    )
 
 
 def _cookie() -> bytes:

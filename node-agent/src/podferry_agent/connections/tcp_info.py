@@ -37,6 +37,11 @@ class TcpInfo(NamedTuple):
     min_rtt: int
     data_segs_in: int
 
+    @property
+    def counters(self) -> tuple[int, int]:
+        """What changes when anything new is acknowledged or received."""
+        return self.bytes_acked, self.bytes_received
+
 
 def read(connection: socket.socket) -> TcpInfo:
     """Read the figures of `connection`; OSError when it is no TCP socket."""

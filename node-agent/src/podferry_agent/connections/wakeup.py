@@ -16,11 +16,11 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from podferry.tcp import four_tuple, sequence, snapshot
+from podferry.tcp import sequence, snapshot
 from podferry_agent.connections import audit, repair, tcp_info
 from podferry_agent.net import segments
 
-REPEAT_SECONDS = (0.0, 0.01, 0.05, 0.2, 0.6, 1.2, 2.4, 5.0)
+REPEAT_SECONDS = (0.01, 0.05, 0.2, 0.6, 1.2, 2.4, 5.0)
 """When, after the first, updates are sent again to who has not answered."""
 _LOOK_SECONDS = 0.002
 
@@ -30,7 +30,7 @@ class Announcement:
     """A connection whose window is to be announced."""
 
     connection: socket.socket
-    four_tuple: four_tuple.FourTuple
+    flow: segments.Flow
     snd_nxt: int
     rcv_nxt: int
     window: int
@@ -40,19 +40,22 @@ class Announcement:
     """Segments seen before the announcement."""
     audit: audit.ConnectionAudit
 
-    def segment(self, *, probe: bool = False) -> segments.Segment:
-        """Return the acknowledgement to send now, or the probe that must be answered."""
-        return segments.Segment(
-            self.four_tuple,
-            sequence.add(self.snd_nxt, -1) if probe else self.snd_nxt,
-            self.rcv_nxt,
-            self.window,
-            repair.ts_val(self.connection) if self.timestamps else None,
-        )
+    def send(self, sender: segments.Sender) -> None:
+        """Send the acknowledgement that announces the window."""
+        sender.send(self.flow, self.flow.segment(self.snd_nxt, self.rcv_nxt, self.window, self._clock()))
+        self.audit.window_updates += 1
+
+    def probe(self, sender: segments.Sender) -> None:
+        """Send what the peer must answer."""
+        below = sequence.add(self.snd_nxt, -1)
+        sender.send(self.flow, self.flow.segment(below, self.rcv_nxt, self.window, self._clock()))
 
     def answered(self) -> bool:
         """Tell whether anything came from the peer since the announcement was made."""
         return tcp_info.read(self.connection).segs_in != self.segs_in
+
+    def _clock(self) -> int:
+        return repair.get_clock(self.connection) if self.timestamps else 0
 
 
 def header_window(window: snapshot.Window, rcv_nxt: int, rcv_wscale: int) -> int:
@@ -64,23 +67,16 @@ def header_window(window: snapshot.Window, rcv_nxt: int, rcv_wscale: int) -> int
 def announce(sender: segments.Sender, announcements: Iterable[Announcement]) -> None:
     """Send each connection's window once."""
     for announcement in announcements:
-        sender.send(announcement.segment())
-        announcement.audit.window_updates += 1
+        announcement.send(sender)
 
 
-def insist(
-    sender: segments.Sender,
-    announcements: Sequence[Announcement],
-    first: float,
-    deadline: float,
-) -> None:
+def insist(sender: segments.Sender, announcements: Sequence[Announcement], first: float, deadline: float) -> None:
     """Repeat what was announced at `first` until every peer has answered or `deadline` (both time.monotonic).
 
     Notes in each audit when its answer was seen.
     """
-    waiting = list(announcements)
-    due = [first + offset for offset in REPEAT_SECONDS[1:]]
-    while waiting and time.monotonic() < deadline:
+    waiting, due = list(announcements), [first + offset for offset in REPEAT_SECONDS]
+    while True:
         now = time.monotonic()
         still = []
         for announcement in waiting:
@@ -89,10 +85,11 @@ def insist(
             else:
                 still.append(announcement)
         waiting = still
+        if not waiting or now >= deadline:
+            return
         if due and now >= due[0]:
             due.pop(0)
-            announce(sender, waiting)
             for announcement in waiting:
-                sender.send(announcement.segment(probe=True))
-        if waiting:
-            time.sleep(_LOOK_SECONDS)
+                announcement.send(sender)
+                announcement.probe(sender)
+        time.sleep(_LOOK_SECONDS)

@@ -10,7 +10,6 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterable
 
 from podferry import errors
 from podferry.tcp import four_tuple
@@ -41,10 +40,10 @@ def _tuple(kind: int, flow: four_tuple.FourTuple) -> bytes:
     return _attribute(kind | _NESTED, _attribute(1 | _NESTED, addresses) + _attribute(2 | _NESTED, protocol))
 
 
-def _message(kind: int, flow: four_tuple.FourTuple, number: int) -> bytes:
+def _message(kind: int, flow: four_tuple.FourTuple) -> bytes:
     family = socket.AF_INET if len(flow.local) == 4 else socket.AF_INET6
     body = struct.pack("=BBH", family, 0, 0) + _tuple(_TUPLE_ORIGINAL, flow)
-    return _HEADER.pack(_HEADER.size + len(body), kind, _REQUEST_ACK, number, 0) + body
+    return _HEADER.pack(_HEADER.size + len(body), kind, _REQUEST_ACK, 1, 0) + body
 
 
 class Conntrack:
@@ -58,57 +57,55 @@ class Conntrack:
             if error.errno != errno.EPROTONOSUPPORT:  # else: a kernel without nfnetlink tracks nothing
                 raise errors.Permanent(f"cannot reach conntrack: {error}", reason="NoConntrack") from error
 
-    def forget(self, flows: Iterable[four_tuple.FourTuple]) -> int:
-        """Delete the entries of `flows` that carry no address translation; return how many there were.
+    def forget(self, flow: four_tuple.FourTuple) -> bool:
+        """Delete the entry of `flow` if it carries no address translation; tell whether there was one.
 
         Raises:
             Permanent: the kernel refused for another reason than having no such entry or no connection tracking.
         """
         if self._netlink is None:
-            return 0
-        deleted = 0
-        for flow in flows:
-            wire = flow.wire
-            mirrored = four_tuple.FourTuple(wire.peer, wire.peer_port, wire.local, wire.local_port)
-            # An entry is free of translation if its reply tuple mirrors its original one, and that is the
-            # flow as seen by whoever began it.
-            deleted += self._forget(wire, mirrored) or self._forget(mirrored, wire)
-        return deleted
-
-    def _forget(self, original: four_tuple.FourTuple, reply: four_tuple.FourTuple) -> bool:
-        entry = self._call(_message(_GET, original, 1))
-        if entry is None or _tuple_of(entry, _TUPLE_ORIGINAL) != _payload(original):
             return False
-        if _tuple_of(entry, _TUPLE_REPLY) != _payload(reply):
-            return False
-        return self._call(_message(_DELETE, original, 2)) is not None
-
-    def _call(self, message: bytes) -> bytes | None:
-        """Send one request; return the entry in the reply (empty for a bare success), None when there is none."""
-        assert self._netlink is not None  # noqa: S101
-        self._netlink.send(message)
-        entry = b""
-        while True:
-            reply = self._netlink.recv(1 << 16)
-            position = 0
-            while position < len(reply):
-                length, kind = _HEADER.unpack_from(reply, position)[:2]
-                body = reply[position + _HEADER.size : position + length]
-                position += (length + 3) & ~3
-                if kind != _NLMSG_ERROR:
-                    entry = body[4:]
-                    continue
-                number = -struct.unpack_from("=i", body)[0]
-                if number in {errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP}:
-                    return None
-                if number:
-                    raise errors.Permanent(f"conntrack: {os.strerror(number)}", reason="ConntrackRefused")
-                return entry
+        wire = flow.wire
+        mirrored = four_tuple.FourTuple(wire.peer, wire.peer_port, wire.local, wire.local_port)
+        # An entry is free of translation if its reply tuple mirrors its original one, and that is the flow as seen by
+        # whoever began it.
+        return any(_forget(self._netlink, original, reply) for original, reply in ((wire, mirrored), (mirrored, wire)))
 
     def close(self) -> None:
         """Close the socket."""
         if self._netlink is not None:
             self._netlink.close()
+
+
+def _forget(netlink: socket.socket, original: four_tuple.FourTuple, reply: four_tuple.FourTuple) -> bool:
+    entry = _call(netlink, _message(_GET, original))
+    if entry is None or _tuple_of(entry, _TUPLE_ORIGINAL) != _payload(original):
+        return False
+    if _tuple_of(entry, _TUPLE_REPLY) != _payload(reply):
+        return False
+    return _call(netlink, _message(_DELETE, original)) is not None
+
+
+def _call(netlink: socket.socket, message: bytes) -> bytes | None:
+    """Send one request; return the entry in the reply (empty for a bare success), None when there is none."""
+    netlink.send(message)
+    entry = b""
+    while True:
+        reply = netlink.recv(1 << 16)
+        position = 0
+        while position < len(reply):
+            length, kind = _HEADER.unpack_from(reply, position)[:2]
+            body = reply[position + _HEADER.size : position + length]
+            position += (length + 3) & ~3
+            if kind != _NLMSG_ERROR:
+                entry = body[4:]
+                continue
+            number = -struct.unpack_from("=i", body)[0]
+            if number in {errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP}:
+                return None
+            if number:
+                raise errors.Permanent(f"conntrack: {os.strerror(number)}", reason="ConntrackRefused")
+            return entry
 
 
 def _attributes(data: bytes) -> dict[int, bytes]:
