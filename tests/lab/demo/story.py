@@ -15,21 +15,19 @@ from tests.lab import lab as lab_module
 from tests.lab import progress, signals, state
 from tests.lab.demo import evidence, report, scene
 from tests.lab.workloads import frames
-from tests.support import clients, kubectl, migrations, nodes
+from tests.support import clients, kubectl, migrations, pods, site
 
 from podferry import errors
 
 NAME = "demo"
 FOLDER = Path(__file__).parent
-CRD = lab_module.REPOSITORY / "crds/podferry.dev_servicemigrations.yaml"
 
 POD = "sample"
-CONTAINER = "server"
+ORDER = "sample-to-node-b"
+"""Names in the manifests."""
+
 TALK_SECONDS = 3.0
 """How long the clients talk before and after the move."""
-
-MIGRATION_SECONDS = 120.0
-READY_SECONDS = 60.0
 
 CLIENTS: dict[str, dict[str, str | float]] = {
     "echo": {"mode": frames.ECHO, "connections": 10, "pace": 0.05},
@@ -81,48 +79,40 @@ def _act(stage: scene.Stage, lab: lab_module.Lab) -> evidence.Evidence:
     with stage.chore("two machines boot, each with its own kernel, containerd, runc and CRIU"):
         lab.start()
     with stage.chore("Kubernetes API, kubelets and podferry's agents start"):
-        lab.start_api()
-        cluster = kubectl.Kubectl(lab.kubeconfig)
-        lab.start_nodes()
-        cluster.wait("condition=Ready", *(f"node/{name}" for name in lab.nodes), seconds=READY_SECONDS)
+        here = site.boot(lab)
     with stage.chore("kubectl apply: ServiceMigration's definition and the RuntimeClass; the operator starts"):
-        cluster.apply(CRD, FOLDER / "runtimeclass.yaml")
-        cluster.wait("condition=Established", f"crd/{migrations.KIND}", seconds=READY_SECONDS)
-        lab.start_operator()
+        here.install()
     with stage.chore("kubectl apply: the sample pod and its Service"):
-        cluster.apply(FOLDER / "sample.yaml")
-        cluster.wait("condition=Ready", f"pod/{POD}", seconds=READY_SECONDS)
-    address = f"{cluster.get('pod', POD)['status']['podIP']}:{frames.PORT}"
+        here.cluster.apply(FOLDER / "sample.yaml")
+        here.cluster.wait("condition=Ready", f"pod/{POD}", seconds=site.READY_SECONDS)
+    address = here.address(POD)
     with contextlib.ExitStack() as running:
         with stage.chore(f"clients connect to {address} and talk"):
-            talking = [
-                running.enter_context(clients.Client(name, address, lab.folder / "clients", lab.client_prefix, **how))
-                for name, how in CLIENTS.items()
-            ]
+            talking = [running.enter_context(here.client(name, address, **how)) for name, how in CLIENTS.items()]
             for client in talking:
                 client.wait_connected()
             running.enter_context(_glancing(stage, talking))
             time.sleep(TALK_SECONDS)
         with stage.chore("kubectl apply: move it"):
-            order = FOLDER / "migration.yaml"
-            cluster.apply(order)
-            moved = migrations.follow(cluster, f"{POD}-to-node-b", MIGRATION_SECONDS, stage.migration)
+            here.cluster.apply(FOLDER / "migration.yaml")
+            moved = migrations.follow(here.cluster, ORDER, site.MIGRATION_SECONDS, stage.migration)
         with stage.chore("clients talk on, then both ends compare"):
             time.sleep(TALK_SECONDS)
             seen = [client.finish() for client in talking]
     with stage.chore("API and containerd are asked where the pod is"):
-        placement = _placement(lab, cluster, moved)
+        placement = _placement(here, moved)
     return evidence.Evidence(moved, seen, placement)
 
 
-def _placement(lab: lab_module.Lab, cluster: kubectl.Kubectl, moved: migrations.Migration) -> evidence.Placement:
-    running = [
-        name for name, node in lab.nodes.items() if nodes.tasks(node, container_name=CONTAINER, pod_namespace="default")
-    ]
-    pods = {pod["metadata"]["name"]: pod for pod in cluster.all("pods", f"app={POD}")}
-    pod = pods.get(moved.target_pod, {"spec": {}, "status": {}})
-    ready = any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", ()))
-    return evidence.Placement(pod["spec"].get("nodeName", ""), ready, POD in pods, running)
+def _placement(here: site.Site, moved: migrations.Migration) -> evidence.Placement:
+    found = {pod["metadata"]["name"]: pod for pod in here.cluster.all("pods", f"app={POD}")}
+    pod = found.get(moved.target_pod, {})
+    return evidence.Placement(
+        api_node=pod.get("spec", {}).get("nodeName", ""),
+        ready=pods.is_ready(pod),
+        source_pod_left=POD in found,
+        running_on=here.running_on(pods.SAMPLE),
+    )
 
 
 @contextlib.contextmanager
