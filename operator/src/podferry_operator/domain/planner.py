@@ -123,8 +123,6 @@ def _prepare(seen: observation.Observation) -> actions.Plan:
         return actions.Plan(steps.Step.PREPARE, conditions, [actions.Admit(_order(seen, source, target))])
     if not _hook_waits(seen):
         return actions.Plan(steps.Step.PREPARE, conditions, wait=POLL)
-    if not migration.condition_is(Type.TARGET_READY, Status.TRUE):
-        return actions.Plan(steps.Step.PREPARE, conditions)
     return actions.Plan(steps.Step.PREPARE, conditions, [actions.Start(_start(seen, source, target))])
 
 
