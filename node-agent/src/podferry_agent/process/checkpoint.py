@@ -11,8 +11,9 @@ CRIU would also cut the whole pod off the network while it dumps. Since 4.0 it c
 iptables-restore for that, and finds one that does nothing first on its PATH.
 
 CRIU thaws the container's cgroup after it has stopped every task by ptrace, and freezes it again before it lets go.
-It is never killed half-way: that would leave its code inside the tasks. A dump that takes longer than allowed fails
-when it ends.
+It must never be killed half-way: that would leave its code inside the tasks. So a dump that takes longer than allowed
+fails when it ends, and CRIU runs in a cgroup of its own, that it may survive an agent whose whole cgroup is killed.
+Who thaws after such a crash waits for it (see `freezer`).
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ OPTIONS = ("tcp-close", "skip-in-flight")
 
 LOCK_CAN_BE_SKIPPED = (4, 0)
 """The first CRIU with `network-lock skip`; an older one stops at the words."""
+
+SURVIVORS = Path("/sys/fs/cgroup/podferry-checkpoint")
+"""The cgroup in which runc and CRIU save."""
 
 HANG_SECONDS = 300.0
 """After this long beyond its deadline a dump is given up; what it left of the container a person must see."""
@@ -57,19 +61,21 @@ class Checkpointer:
     """Saves containers of this node."""
 
     def __init__(self, settings: settings_module.Settings) -> None:
+        criu.preload()
         self._runc, self._root = settings.runc, settings.runc_root
         self._options: tuple[str, ...] = OPTIONS
         if criu.version() >= LOCK_CAN_BE_SKIPPED:
             self._options += ("network-lock skip",)
 
-    def save(self, pod: pods.Pod, container: pods.Container, directory: Path, *, first: bool, deadline: float) -> Saved:
-        """Make `directory` the image set of a frozen container; `first` in the pod takes along what all share.
+    def save(self, pod: pods.Pod, container: pods.Container, directory: Path, *, deadline: float) -> Saved:
+        """Make `directory` the image set of a frozen container; what containers share is in the set of one of them.
 
-        The container stays frozen, whatever happens.
+        The containers of `pod` must be in the order of its spec, that in which they will be restored. The container
+        stays frozen, whatever happens.
 
         Raises:
-            Permanent: CRIU cannot save it (reason CheckpointFailed, the message is the end of CRIU's log), or its files
-                cannot be carried (reason FilesNotMovable).
+            Permanent: CRIU cannot save it (reason CheckpointFailed, the message is the end of CRIU's log), its files
+                cannot be carried (reason FilesNotMovable), or its shared memory cannot (see `ipc_owner`).
             Transient: it took longer than until `deadline` (reason DeadlineExceeded).
         """
         started = time.monotonic()
@@ -95,7 +101,9 @@ class Checkpointer:
         configuration.write_text("".join(f"{option}\n" for option in self._options))
         private = work / "runc"
         runc.with_annotation(self._root, container.id, bundles.CRIU_CONFIG, str(configuration), private)
+        SURVIVORS.mkdir(exist_ok=True)
         command = [
+            *("/bin/sh", "-c", 'echo $$ >"$0" && exec "$@"', str(SURVIVORS / "cgroup.procs")),
             *(str(self._runc), "--root", str(private), "checkpoint", "--leave-running"),
             *("--image-path", str(images), "--work-path", str(work), container.id),
         ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,11 @@ def dump_statistics(work: Path) -> DumpStatistics:
     except (OSError, errors.Permanent, LookupError):
         return DumpStatistics(0.0, 0)
     return DumpStatistics(int(dump["frozen_time"]) / 1e6, int(dump["pages_written"]) * PAGE)
+
+
+def preload() -> None:
+    """Load pycriu in the background, since that takes long and the first use would be while a pod stands frozen."""
+    threading.Thread(target=_pycriu, name="pycriu", daemon=True).start()
 
 
 def version() -> tuple[int, ...]:
@@ -96,18 +102,20 @@ def log_tail(path: Path) -> str:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    from pycriu import images  # noqa: PLC0415  see the module's docstring
-
     with path.open("rb") as file:
         try:
-            image: dict[str, Any] = images.load(file)
+            image: dict[str, Any] = _pycriu().load(file)
         except Exception as error:  # pycriu raises bare exceptions of its own and protobuf's
             raise errors.Permanent(f"cannot read {path.name}: {error!r}", reason="ImagesDamaged") from error
     return image
 
 
 def _dump(image: dict[str, Any], path: Path) -> None:
+    with path.open("wb") as file:
+        _pycriu().dump(image, file)
+
+
+def _pycriu() -> Any:
     from pycriu import images  # noqa: PLC0415  see the module's docstring
 
-    with path.open("wb") as file:
-        images.dump(image, file)
+    return images

@@ -16,6 +16,9 @@ from podferry_agent.process import cgroups as cg
 
 pids = cg.pids
 
+DUMP_SECONDS = 300.0
+"""How long a dump that outlived its agent may go on; it cannot be hurried, and refreezes what is thawed meanwhile."""
+
 THAW_SECONDS = 10.0
 """A cgroup thaws in microseconds; only a machine in trouble needs longer."""
 
@@ -47,9 +50,12 @@ def freeze(cgroups: Sequence[Path], deadline: float) -> None:
 def thaw(cgroups: Sequence[Path], deadline: float | None = None) -> None:
     """Let all run again; return when they do. A cgroup that was never frozen, or is gone, is fine.
 
+    A dump in progress, left by an agent that was killed, is waited for first.
+
     Raises:
         Inconsistent: one stays frozen.
     """
+    _wait_dumped(cgroups)
     until = time.monotonic() + THAW_SECONDS if deadline is None else deadline
     left = []
     for cgroup in cgroups:
@@ -66,3 +72,19 @@ def frozen(cgroup: Path) -> bool:
         return cg.events(cgroup)["frozen"] == 1
     except OSError as error:
         raise errors.Permanent(f"no such cgroup: {cgroup}", reason="ContainerGone") from error
+
+
+def _wait_dumped(cgroups: Sequence[Path]) -> None:
+    until = time.monotonic() + DUMP_SECONDS
+    while any(_dumped(pid) for cgroup in cgroups for pid in pids(cgroup)) and time.monotonic() < until:
+        time.sleep(0.05)  # there is nothing to wait on: it is no child of ours
+
+
+def _dumped(pid: int) -> bool:
+    """Tell whether CRIU holds a process by ptrace."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+        tracer = status.split("\nTracerPid:", 1)[1].split(maxsplit=1)[0]
+        return tracer != "0" and Path(f"/proc/{tracer}/comm").read_text().strip() == "criu"
+    except OSError:
+        return False  # it has ended
