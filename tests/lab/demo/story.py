@@ -45,7 +45,7 @@ def run() -> int:
     with signals.unwinding(), contextlib.ExitStack() as undo:
         lab_module.disks(progress.Bar())
         lab = lab_module.Lab(name=NAME, persistent=True)
-        undo.callback(_take_down, console, lab)
+        undo.callback(lab.close)
         stage = scene.Stage(console)
         try:
             with stage:
@@ -53,6 +53,7 @@ def run() -> int:
         except FAILURES as error:
             console.print(f"[red]✗[/] failed: {stage.whereabouts()}")
             console.print(f"  {errors.tail(str(error))}", markup=False)
+            _keep_logs(console, lab)
             return 1
         except KeyboardInterrupt:
             console.print("interrupted")
@@ -60,6 +61,7 @@ def run() -> int:
         problems = evidence.problems(found)
         console.print(report.render(found, problems))
         if problems:
+            _keep_logs(console, lab)
             return 1
         _farewell(console, lab, found)
         undo.pop_all()
@@ -147,9 +149,6 @@ def _farewell(console: rich_console.Console, lab: lab_module.Lab, found: evidenc
     console.print("\n`make demo-down` leaves nothing behind.")
 
 
-def _take_down(console: rich_console.Console, lab: lab_module.Lab) -> None:
-    lab.failed = True
-    lab.close()
-    logs = lab_module.REPOSITORY / "build/lab-logs" / lab.name
-    if logs.exists():
-        console.print(f"the logs of every part are in {logs}")
+def _keep_logs(console: rich_console.Console, lab: lab_module.Lab) -> None:
+    with contextlib.suppress(*FAILURES):
+        console.print(f"the logs of every part are in {lab.collect_logs()}", markup=False)

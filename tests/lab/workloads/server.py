@@ -150,13 +150,12 @@ class Server:
 
     def _accept(self) -> None:
         try:
-            sock, peer = self.listener.accept()
+            sock, _ = self.listener.accept()
         except OSError:  # the peer was gone before its turn came
             return
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.accepted += 1
-        log(f"connection {self.accepted} from {peer[0]}:{peer[1]}")
         self.selector.register(sock, selectors.EVENT_READ, Connection(sock))
 
     def _serve(self, connection: Connection, events: int) -> None:
@@ -197,6 +196,8 @@ class Server:
             connection.eof = True
         elif mode in (frames.ECHO, frames.SINK, frames.SOURCE, frames.DUPLEX) and number.isdecimal():
             connection.stream = self._remember(Stream(mode, int(number)))
+            peer = connection.sock.getpeername()
+            log(f"{line.decode()} from {peer[0]}:{peer[1]}")
             connection.pours = mode in (frames.SOURCE, frames.DUPLEX)
             connection.backlog += connection.stream.feed(rest)
         else:

@@ -21,6 +21,7 @@ from tests.support import kubectl, migrations
 from podferry import steps
 
 FOLDER = Path(demo.__file__).parent
+LOST = {"total": 3, "kept": 2, "closed": 1, "audit": [{"peer": "10.77.0.100:1002", "fate": "closed: why"}]}
 CRD = Path(__file__).parents[3] / "crds/podferry.dev_servicemigrations.yaml"
 
 
@@ -94,14 +95,15 @@ def test_all_well_is_no_problem() -> None:
         ({"clients": []}, "no client was connected"),
         ({"clients": [client(None, results.Failure("reset", "by peer"))]}, "reset"),
         ({"clients": [client(None, results.Failure("lost", "frame 7"))]}, "lost"),
-        ({"clients": [client(None, None, None)]}, "3 connections were open, the migration counted 2"),
+        ({"clients": [client(None, None, None)]}, "clients had 3 connections, the migration kept 2"),
         (
             {"clients": [dataclasses.replace(client(None, None), problems=["another process answers"])]},
             "another process",
         ),
         ({"migration": migrations.parse(observed(succeeded="False"))}, "did not succeed"),
         ({"migration": migrations.parse(observed(succeeded="Unknown"))}, "did not succeed"),
-        ({"migration": migrations.parse(observed(connections={"total": 2, "kept": 1, "closed": 1}))}, "1 closed"),
+        ({"migration": migrations.parse(observed(connections={"total": 2, "kept": 1, "closed": 1}))}, "kept 1"),
+        ({"migration": migrations.parse(observed(connections=LOST))}, "connection 10.77.0.100:1002: closed: why"),
         ({"placement": evidence.Placement("a", True, False, ("b",))}, "the API has the pod on a"),
         ({"placement": evidence.Placement("b", False, False, ("b",))}, "not Ready"),
         ({"placement": evidence.Placement("b", True, True, ("b",))}, "source pod is still there"),
@@ -112,6 +114,12 @@ def test_all_well_is_no_problem() -> None:
 def test_everything_that_is_not_well_is_a_problem(change: dict[str, Any], word: str) -> None:
     found = dataclasses.replace(good(), **change)
     assert any(word in problem for problem in evidence.problems(found)), evidence.problems(found)
+
+
+def test_a_probe_that_was_closing_is_no_problem() -> None:
+    audit = [{"peer": "10.77.0.1:999", "fate": "closed: peer had closed"}]
+    moved = migrations.parse(observed(connections={"total": 3, "kept": 2, "closed": 1, "audit": audit}))
+    assert evidence.problems(dataclasses.replace(good(), migration=moved)) == []
 
 
 def test_the_report_shows_figures_fates_and_verdict() -> None:
