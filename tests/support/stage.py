@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 CRD = ROOT / "crds" / "podferry.dev_servicemigrations.yaml"
 CRDS = kube.Resource("/apis/apiextensions.k8s.io/v1", "customresourcedefinitions", namespaced=False)
 NAMESPACES = kube.Resource("/api/v1", "namespaces", namespaced=False)
-SECONDS = 30.0
+SECONDS = 60.0
 """Longest time that anything awaited here may take."""
 
 _subnets = itertools.count(1)
@@ -124,6 +124,7 @@ class Stage:
     def __init__(self, plane: ControlPlane, authority: pki.Authority, folder: Path, namespace: str) -> None:
         self.plane, self.api, self.namespace = plane, plane.api, namespace
         self.agents: dict[str, FakeAgent] = {}
+        self._authority, self._folder = authority, folder
         subnet = next(_subnets)
         run(self.api.create(NAMESPACES, "", {"metadata": {"name": namespace}}))
         for number, letter in enumerate("ab", start=1):
@@ -141,6 +142,11 @@ class Stage:
         for agent in self.agents.values():
             agent.release()
             agent.stop()
+
+    def impostor(self) -> FakeAgent:
+        """Return an agent in place of the second, with a certificate of the right authority but for another node."""
+        tls = self._authority.issue(self._folder / "impostor", ids.agent_server_name("elsewhere"), self.b.address)
+        return FakeAgent("elsewhere", self.b.address, self.b.port, tls, {})
 
     def pod(self, name: str = "web", **spec: Any) -> Object:
         """Create a pod on the first node and wait until it runs."""

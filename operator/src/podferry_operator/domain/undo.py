@@ -12,7 +12,7 @@ from podferry import errors, steps
 from podferry.wire import agent_pb2
 from podferry_operator.api.conditions import Condition, Status, Type
 from podferry_operator.api.reasons import Reason
-from podferry_operator.domain import actions, observation, pods, target_pod
+from podferry_operator.domain import actions, observation, pods, target_pod, timeline
 from podferry_operator.domain.observation import Role
 from podferry_operator.domain.validation import Finding
 
@@ -113,13 +113,19 @@ def plan(seen: observation.Observation, finding: Finding) -> actions.Plan:
     if not source.settled:
         doubt = Condition(Type.COMMITTED, Status.UNKNOWN, Reason.AGENT_UNREACHABLE, source.message)
         orders = [] if source.action is None else [source.action]
-        return actions.Plan(seen.migration.step, [decision, *[doubt] * bool(source.message)], orders, POLL)
+        return actions.Plan(_step(seen), [decision, *[doubt] * bool(source.message)], orders, POLL)
     if any(view is not None and view.outcome == agent_pb2.INCONSISTENT for view in (seen.source, seen.target)):
         return _over(seen, finding)
     orders = _target(seen, finding)
     if orders or _target_present(seen):
-        return actions.Plan(seen.migration.step, [decision], orders, POLL)
+        return actions.Plan(_step(seen), [decision], orders, POLL)
     return _over(seen, finding)
+
+
+def _step(seen: observation.Observation) -> steps.Step:
+    """Return the step in which it failed, which it keeps."""
+    reported = "" if seen.source is None or seen.source.report is None else seen.source.report.step
+    return timeline.later(seen.migration.step, reported)
 
 
 def _source(seen: observation.Observation) -> _Source:
@@ -170,4 +176,4 @@ def _over(seen: observation.Observation, finding: Finding) -> actions.Plan:
         after = f"; pod {place.pod_name} does not run"
     failed = Condition(Type.SUCCEEDED, Status.FALSE, finding.reason, finding.message + after)
     uncommitted = Condition(Type.COMMITTED, Status.FALSE, finding.reason, "there was no commit")
-    return actions.Plan(seen.migration.step, [failed, *[uncommitted] * seen.migration.accepted])
+    return actions.Plan(_step(seen), [failed, *[uncommitted] * seen.migration.accepted])
