@@ -116,6 +116,12 @@ def _node_info(field: str) -> Any:
     return lambda node: node.get("status", {}).get("nodeInfo", {}).get(field) or UNKNOWN
 
 
+def _kernel(node: Json) -> str:
+    info = node.get("status", {}).get("nodeInfo", {})
+    architecture = f" ({info['architecture']})" if info.get("architecture") else ""
+    return f"{info.get('kernelVersion') or UNKNOWN}{architecture}"
+
+
 NODES = (
     NAME,
     Column("Status", _node_status),
@@ -125,7 +131,7 @@ NODES = (
     Column("Internal-IP", _node_address("InternalIP"), priority=1),
     Column("External-IP", _node_address("ExternalIP"), priority=1),
     Column("OS-Image", _node_info("osImage"), priority=1),
-    Column("Kernel-Version", _node_info("kernelVersion"), priority=1),
+    Column("Kernel-Version", _kernel, priority=1),
     Column("Container-Runtime", _node_info("containerRuntimeVersion"), priority=1),
 )
 

@@ -18,6 +18,17 @@ CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
 """The finalizer that holds a definition until its objects are gone."""
 
 
+_BLOCKING = {f"FieldValue{word}" for word in ("NotSupported", "Required", "TooLong", "TooMany", "TypeInvalid")}
+"""Violations after which a real server leaves the rules unchecked, and says so."""
+
+_UNCHECKED = Cause(
+    "FieldValueInvalid",
+    "Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing"
+    " errors to complete validation",
+    "<nil>",
+)
+
+
 def default(crd: Json) -> None:
     """Fill in names and defaults of a definition, in place."""
     spec = crd.setdefault("spec", {})
@@ -130,7 +141,9 @@ def _resource(crd: Json, version: Json) -> Resource:
 
     def validate(new: Json, old: Json | None) -> list[Cause]:
         causes = validator().causes(new)
-        if with_rules and not causes:
+        if with_rules and any(cause.reason in _BLOCKING for cause in causes):
+            causes.append(_UNCHECKED)
+        elif with_rules:
             causes += rules.causes(body, new) if old is None else rules.causes(body, new, old)
         return causes
 

@@ -1,7 +1,7 @@
 """/openapi/v3: one document per group and version, as kubectl's apply, explain and validation read it.
 
 Operations carry what kubectl looks for: the kind they act on, and the query parameters that announce server-side field
-validation and dry run. OpenAPI v2 is not served: kubectl asks for it only where v3 is missing.
+validation and dry run. OpenAPI v2 is an empty document: kubectl asks for it only when v3 does not know a kind.
 """
 
 from __future__ import annotations
@@ -15,6 +15,13 @@ from .resources import Registry, Resource
 
 _CLASS = re.compile(r"(?P<scope>[A-Z][a-z]+)?(?P<version>V\d+(?:(?:alpha|beta)\d+)?)(?P<name>[A-Z].*)")
 _INTERNAL = {models.TYPE_NAME, "x-quantity"}
+
+
+V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+V2_ANSWER = V2_PROTOBUF.replace("@", ".")
+"""The same form as an answer names it: `@` is asked for, but no client can read it in a media type."""
+V2_EMPTY = b"\x0a\x032.0"
+"""A v2 document in protobuf with nothing but its first field, `swagger: "2.0"`."""
 
 
 def index(registry: Registry) -> Json:

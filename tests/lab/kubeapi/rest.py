@@ -186,7 +186,7 @@ class Rest:
         schema = resource.schema()
         if schema is None:
             return
-        unknown = schemas.prune(schema, body)
+        unknown = sorted(schemas.prune(schema, body))
         if unknown and options.field_validation == "Strict":
             listed = ", ".join(f'unknown field "{path}"' for path in unknown)
             what = f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}'

@@ -78,8 +78,13 @@ def prune(schema: Json, value: Any, path: str = "", *, open_parent: bool = False
 def apply_defaults(schema: Json, value: Any) -> None:
     """Fill in defaults in place, outermost first; a null that may not be null counts as missing."""
     if isinstance(value, dict):
-        for key, below in schema.get("properties", {}).items():
-            if "default" in below and (key not in value or (value[key] is None and not below.get("nullable"))):
+        properties, others = schema.get("properties", {}), schema.get("additionalProperties")
+        for key in [key for key, item in value.items() if item is None]:
+            below = properties.get(key, others if isinstance(others, dict) else None)
+            if below is not None and not below.get("nullable"):
+                del value[key]
+        for key, below in properties.items():
+            if "default" in below and key not in value:
                 value[key] = copy.deepcopy(below["default"])
     for _, below, item in children(schema, value):
         apply_defaults(below, item)
@@ -210,8 +215,9 @@ def _explain(error: jsonschema.ValidationError) -> Iterator[Cause]:
     elif keyword in {"type", "format"}:
         wanted = limit if isinstance(limit, str) else ",".join(one for one in limit if one != "null")
         seen = shown(value) if keyword == "format" or value is None else json.dumps(_json_type(value))
-        reason = "FieldValueInvalid" if keyword == "format" else "FieldValueTypeInvalid"
-        yield Cause(reason, f"Invalid value: {seen}: {path} in body must be of type {wanted}: {seen}", where)
+        yield Cause(
+            "FieldValueTypeInvalid", f"Invalid value: {seen}: {path} in body must be of type {wanted}: {seen}", where
+        )
     elif keyword == "enum":
         values = ", ".join(shown(one) for one in limit)
         yield Cause("FieldValueNotSupported", f"Unsupported value: {shown(value)}: supported values: {values}", where)

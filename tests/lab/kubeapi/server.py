@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp.web
 import yaml
 
-from . import builtin, controllers, deletion, discovery, errors, openapi, patch, selectors, tables, watch
+from . import builtin, controllers, deletion, discovery, errors, openapi, patch, protobuf, selectors, tables, watch
 from .errors import Json
 from .request import Target, parse_target
 from .resources import Registry, Resource
@@ -40,6 +40,7 @@ class Api:
             "/version": lambda: dict(VERSION),
             "/api": discovery.versions,
             "/apis": lambda: discovery.group_list(self.registry),
+            "/openapi/v2": lambda: {"swagger": "2.0", "info": {"title": "podferry lab", "version": "v1"}, "paths": {}},
             "/openapi/v3": lambda: openapi.index(self.registry),
         }
 
@@ -71,10 +72,12 @@ class Api:
         if path in {"/api", "/apis"} and discovery.wants_aggregated(request.headers.get("Accept", "")):
             document = discovery.aggregated(self.registry, core=path == "/api")
             return _json(document, content_type=discovery.AGGREGATED)
-        if path in self._documents:
-            return _json(self._documents[path]())
+        if path == "/openapi/v2" and openapi.V2_PROTOBUF in request.headers.get("Accept", ""):
+            return aiohttp.web.Response(body=openapi.V2_EMPTY, content_type=openapi.V2_ANSWER)
         if path.startswith("/openapi/v3/"):
             return self._openapi(path.removeprefix("/openapi/v3"))
+        if path in self._documents:
+            return _json(self._documents[path]())
         if path.startswith("/apis/") and path.count("/") == 2:
             return _json(self._group(path.rpartition("/")[2]))
         for version in (kinds for by_version in self.registry.groups().values() for kinds in by_version.values()):
@@ -224,9 +227,12 @@ class Api:
 
     async def _put(self, request: aiohttp.web.Request, target: Target, options: Options) -> aiohttp.web.Response:
         body, resource = await _object(request), target.resource
+        given = body["metadata"].get("name") if isinstance(body.get("metadata"), dict) else None
+        if given != target.name:
+            raise errors.bad_request(
+                f"the name of the object ({given}) does not match the name on the URL ({target.name})"
+            )
         if resource.upsert and self.store.get(resource.collection, (target.namespace, target.name)) is None:
-            if not isinstance(body.get("metadata"), dict) or body["metadata"].get("name") != target.name:
-                raise errors.bad_request("the name of the object does not match the name on the URL")
             body["metadata"].pop("resourceVersion", None)
             obj = self.rest.create(resource, target.namespace, body, options)
             return self._written(request, resource, obj, options, status=201)
@@ -354,7 +360,9 @@ async def _body(request: aiohttp.web.Request) -> Any:
     raw = await request.read()
     if not raw:
         return None
-    if "protobuf" in request.content_type or "cbor" in request.content_type:
+    if request.content_type == protobuf.CONTENT_TYPE:
+        return protobuf.decode(raw)
+    if "cbor" in request.content_type:
         raise errors.unsupported_media("only JSON and YAML are understood: application/json, application/yaml")
     try:
         return yaml.safe_load(raw) if "yaml" in request.content_type else json.loads(raw)
