@@ -110,14 +110,12 @@ class Actions:
             if one.ready:
                 self._node.runtime.stop_sandbox(one.id)
 
-    def remove(self, pod: pods.Json, seen: Observed) -> None:
-        """Take away what is left of a stopped pod: containers, sandboxes, files, cgroup."""
+    def remove(self, seen: Observed) -> None:
+        """Make the runtime forget a stopped pod."""
         for one in seen.containers:
             self._node.runtime.remove(one.id)
         for box in seen.sandboxes:
-            self._node.runtime.stop_sandbox(box.id)
             self._node.runtime.remove_sandbox(box.id)
-        self.discard(pod)
 
     def discard(self, pod: pods.Json) -> None:
         """Take away the files and the cgroup of a stopped pod."""

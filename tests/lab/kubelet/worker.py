@@ -144,7 +144,7 @@ class Worker:
         self._stop(seen)
 
     def _end(self, seen: Observed) -> None:
-        """Stop the pod, say so, take everything away and let the object go."""
+        """Stop the pod, say so, take its files away, let the object go, and make the runtime forget it."""
         self._prober.stop(("liveness", "startup"))
         if not self._gone:
             self._publish(self._status(seen))
@@ -156,9 +156,11 @@ class Worker:
         if not self._gone:
             self._publish(self._status(seen, ended=True))
         self._actions.stop_sandboxes(seen)
-        self._actions.remove(self._pod, seen)
+        self._actions.discard(self._pod)
         if not self._gone:
             self._delete()
+        self._gone = True  # from here on there is nothing to say, should the rest have to be tried again
+        self._actions.remove(seen)
         self._finished = True
 
     def _delete(self) -> None:
