@@ -18,10 +18,10 @@ from typing import Any, TypeVar
 
 import yaml
 from kubernetes import client, config
-from tests.support import kubelets, pki
+from tests.support import control_plane, kubelets, pki
 
 from podferry import ids
-from podferry_operator.api.migration import API_VERSION, KIND
+from podferry_operator.api.migration import API_VERSION, GROUP, KIND, PLURAL
 from podferry_operator.clients import kube
 from podferry_operator.testing import FakeAgent
 
@@ -32,6 +32,7 @@ ROOT = Path(__file__).parents[2]
 CRD = ROOT / "crds" / "podferry.dev_servicemigrations.yaml"
 CRDS = kube.Resource("/apis/apiextensions.k8s.io/v1", "customresourcedefinitions", namespaced=False)
 NAMESPACES = kube.Resource("/api/v1", "namespaces", namespaced=False)
+RUNTIME_CLASSES = kube.Resource("/apis/node.k8s.io/v1", "runtimeclasses", namespaced=False)
 SECONDS = 60.0
 """Longest time that anything awaited here may take."""
 
@@ -62,7 +63,14 @@ class ControlPlane:
 
 
 @contextlib.contextmanager
-def control_plane(folder: Path) -> Iterator[ControlPlane]:
+def real(folder: Path) -> Iterator[ControlPlane]:
+    """Start the control plane that KUBEBUILDER_ASSETS names and install the CRD."""
+    with control_plane.running(folder) as running:
+        yield _equip(running.kubeconfig)
+
+
+@contextlib.contextmanager
+def embedded(folder: Path) -> Iterator[ControlPlane]:
     """Start the embedded API server and install the CRD."""
     kubeconfig = folder / "kubeconfig"
     command = [sys.executable, "-m", "tests.lab.kubeapi", "--write-kubeconfig", str(kubeconfig)]
@@ -80,10 +88,19 @@ def _equip(kubeconfig: Path) -> ControlPlane:
     config.load_kube_config(str(kubeconfig), client_configuration=configuration)  # type: ignore[no-untyped-call]
     api = kube.Kube(client.ApiClient(configuration))
     run(api.create(CRDS, "", yaml.safe_load(CRD.read_text())))
+    until("the CRD is established", lambda: _established(api))
+    runtime_class = {"metadata": {"name": ids.RUNTIME_CLASS}, "handler": ids.RUNTIME_CLASS}
+    run(api.create(RUNTIME_CLASSES, "", runtime_class))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     return ControlPlane(kubeconfig, api, port)
+
+
+def _established(api: kube.Kube) -> bool:
+    crd = run(api.get(CRDS, "", f"{PLURAL}.{GROUP}")) or {}
+    conditions = crd.get("status", {}).get("conditions", ())
+    return any(item["type"] == "Established" and item["status"] == "True" for item in conditions)
 
 
 class Operator:

@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support import control_plane as real_control_plane
 from tests.support import pki, stage
 
 
-@pytest.fixture(scope="session")
-def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stage.ControlPlane]:
-    with stage.control_plane(tmp_path_factory.mktemp("cluster")) as plane:
+@pytest.fixture(scope="session", params=["embedded"] if real_control_plane.missing() else ["embedded", "real"])
+def control_plane(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[stage.ControlPlane]:
+    with getattr(stage, request.param)(tmp_path_factory.mktemp("cluster")) as plane:
         yield plane
 
 

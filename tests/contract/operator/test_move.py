@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from tests.support import stage
+import pytest
+from tests.support import control_plane, stage
 
 from podferry import ids
 from podferry_operator.clients import kube
+
+
+def test_all_of_this_runs_on_a_real_control_plane_too() -> None:
+    if why := control_plane.missing():
+        pytest.skip(f"only the embedded API: {why}")
 
 
 def test_a_pod_moves(place: stage.Stage) -> None:

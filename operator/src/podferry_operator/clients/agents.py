@@ -6,6 +6,7 @@ One channel per agent, kept as long as its address. An agent is known by its cer
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +112,8 @@ class Agent:
                 yield report
         except grpc.aio.AioRpcError as error:
             raise _translated(error, self.node) from error
+        except asyncio.CancelledError as error:
+            raise _closed(self.node) from error
         finally:
             call.cancel()
 
@@ -123,6 +126,8 @@ class Agent:
             return await call
         except grpc.aio.AioRpcError as error:
             raise _translated(error, self.node) from error
+        except asyncio.CancelledError as error:
+            raise _closed(self.node) from error
 
 
 class Agents:
@@ -161,6 +166,14 @@ def connect(node: str, endpoint: str, credentials: Credentials) -> grpc.aio.Chan
     tls = grpc.ssl_channel_credentials(credentials.ca, credentials.key, credentials.certificate)
     options = (*_OPTIONS, ("grpc.ssl_target_name_override", ids.agent_server_name(node)))
     return grpc.aio.secure_channel(endpoint, tls, options=options)
+
+
+def _closed(node: str) -> BaseException:
+    """Tell the end of our own task from the end of a call whose channel another migration closed meanwhile."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        return asyncio.CancelledError()
+    return errors.Transient(f"agent of node {node}: the channel was closed", reason="AgentUnreachable")
 
 
 def _translated(error: grpc.aio.AioRpcError, node: str) -> errors.PodferryError:

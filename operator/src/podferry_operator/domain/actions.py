@@ -10,7 +10,7 @@ from podferry.wire import agent_pb2
 from podferry_operator.api import conditions
 from podferry_operator.domain import observation
 
-SOON = 0.05
+SOON = 0.02
 """Seconds between two looks when the plan itself has just changed something."""
 
 

@@ -5,10 +5,11 @@ The agents resume by themselves. What is left is Kubernetes' side: endpoints, th
 
 from __future__ import annotations
 
-from podferry import steps
+from podferry import errors, steps
 from podferry.wire import agent_pb2
 from podferry_operator.api import times
 from podferry_operator.api.conditions import Condition, Status, Type
+from podferry_operator.api.migration import Migration
 from podferry_operator.api.reasons import Reason
 from podferry_operator.domain import actions, bridging, manual_endpoints, observation, pods, timeline
 from podferry_operator.domain.observation import Role
@@ -59,12 +60,20 @@ def after(seen: observation.Observation) -> actions.Plan:
         evidence = migration.conditions[Type.SUCCEEDED].reason == Reason.INCONSISTENT
         forget = [] if told or evidence else [actions.Forget(Role.SOURCE), actions.Forget(Role.TARGET)]
         return actions.Plan(migration.step, actions=[*forget, actions.RemoveFinalizer()], wait=POLL)
-    if migration.deleting or migration.condition_is(Type.ACCEPTED, Status.FALSE) or migration.ttl_seconds is None:
+    time_to_live = _time_to_live(migration)
+    if migration.deleting or time_to_live is None:
         return actions.Plan(migration.step, wait=None)
-    left = ended + migration.ttl_seconds - seen.now
+    left = ended + time_to_live - seen.now
     if left > 0:
         return actions.Plan(migration.step, wait=left)
     return actions.Plan(migration.step, actions=[actions.DeleteMigration()], wait=None)
+
+
+def _time_to_live(migration: Migration) -> float | None:
+    try:
+        return migration.ttl_seconds
+    except errors.InvalidInput:  # the reason why it was refused; it stays until somebody has read it
+        return None
 
 
 def _step(seen: observation.Observation) -> steps.Step:

@@ -58,6 +58,7 @@ class Loop:
             while (wait := await self._guarded()) is not None:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._awake.wait(), wait)
+                await asyncio.sleep(actions.SOON)  # one look for many reports
         finally:
             await self._close_feeds()
 
