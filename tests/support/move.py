@@ -17,6 +17,8 @@ from typing import Any, Self
 from tests.support import netns
 
 from podferry_agent.connections import audit, backend
+from podferry_agent.connections import source as sources
+from podferry_agent.connections import target as targets
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "podferry-0123456789ab"
@@ -106,6 +108,10 @@ class Client:
         report: dict[str, Any] = json.loads(output.splitlines()[-1])
         return report
 
+    def alive(self) -> bool:
+        """Tell whether it runs."""
+        return self._popen.poll() is None
+
     def kill(self) -> None:
         """Kill it."""
         self._popen.kill()
@@ -138,7 +144,6 @@ class Scene:
         self.network = netns.Network()
         self._memory, self._mode, self._count, self._address = folder / "memory", mode, count, address
         self.timings = Timings()
-        self.audits: list[audit.ConnectionAudit] = []
         self._ends: list[Callable[[], None]] = []
 
     def __enter__(self) -> Self:
@@ -153,6 +158,22 @@ class Scene:
         self.client.connected()
         assert self.first.line() == "serving"
         return self
+
+    def run(self, seconds: float) -> None:
+        """Let traffic flow, and check that the clients live."""
+        pause(seconds)
+        assert self.client.alive(), "the client has ended"
+
+    def report(self) -> dict[str, Any]:
+        """End the clients; check that they noticed nothing, and return what they report."""
+        report = self.client.finish()
+        assert report["errors"] == []
+        if self._mode in {"echo", "paced"}:
+            assert report["sent"] == report["received"]
+        elif self._mode != "deaf":
+            assert report["silent"] < 3, "a connection has stalled"
+        print(f"\n{self._mode} x {self._count}: {self.timings}; longest pause {report['pause'] * 1000:.0f} ms")  # noqa: T201
+        return report
 
     def _listens(self) -> bool:
         command = [*netns.Network.inside(self.network.source), "ss", "-Hltn"]
@@ -185,50 +206,99 @@ class Scene:
         """The target pod's network namespace."""
         return self.network.path(self.network.target)
 
-    def move(self, frozen_seconds: float = 1.0, *, flush: bool = True, lock: bool = True, wake: bool = True) -> None:
-        """Move the pod from source to target, as the two agents would."""
-        step = self.timings.step
+    @contextlib.contextmanager
+    def engines(self) -> Iterator[Move]:
+        """Stand on both sides, as the two agents would."""
         with (
             self.backend.open(self.source_path, NAME) as source,
             self.backend.open_target(self.target_path, NAME) as target,
         ):
-            source.hold()
-            assert source.accept_queues_empty(time.monotonic() + 2)
-            self.first.freeze()
-            frozen = time.monotonic()
-            second = self.stand_in()
-            wait_for("memory to be moved", lambda: time.monotonic() > frozen + frozen_seconds)
+            yield Move(self, source, target)
+
+    def move(self, frozen_seconds: float = 1.0) -> list[audit.ConnectionAudit]:
+        """Move the pod from source to target; the timings of the steps are kept."""
+        with self.engines() as move:
+            move.freeze()
+            pause(frozen_seconds)
+            move.prepare()
+            move.flush()
+            move.cut()
+            move.resume()
+            return move.wake()
+
+
+class Move:
+    """One move, step by step. A step that a test leaves out is one that a broken engine would leave out."""
+
+    def __init__(self, scene: Scene, source: sources.Source, target: targets.Target) -> None:
+        self.scene, self.source, self.target = scene, source, target
+        self.second: Process | None = None
+        self._dark = 0.0
+
+    def _step(self, name: str) -> contextlib.AbstractContextManager[None]:
+        return self.scene.timings.step(name)
+
+    def hold(self) -> None:
+        """Hold new connections; the pod accepts those that it has."""
+        self.source.hold()
+        assert self.source.accept_queues_empty(time.monotonic() + 2)
+
+    def freeze(self) -> None:
+        """Hold new connections and freeze the pod."""
+        self.hold()
+        self.scene.first.freeze()
+
+    def prepare(self, *, lock: bool = True) -> None:
+        """Have the stand-in for the restored process, and on both sides all that can be done before the cut."""
+        if self.second is None:
+            self.second = self.scene.stand_in()
+        if lock:
+            self.target.lock()
+        with self._step("find"):
+            self.target.find(self.scene.containers(self.second))
+        with self._step("collect"):
+            self.source.collect(self.scene.containers(self.scene.first))
+        with self._step("early"):
+            for batch in self.source.early_batches():
+                self.target.rebuild(batch)
+
+    def flush(self, seconds: float = 2.0) -> tuple[str, ...]:
+        """Close the peers' windows and wait until nothing is in flight."""
+        self._dark = time.monotonic()
+        with self._step("flush"):
+            self.source.flush()
+        with self._step("drain"):
+            return self.source.drained(time.monotonic() + seconds)
+
+    def cut(self, *, lock: bool = True) -> None:
+        """Lock, read, rebuild, verify."""
+        self._dark = self._dark or time.monotonic()
+        with self._step("lock"):
             if lock:
-                target.lock()
-            with step("find"):
-                target.find(self.containers(second))
-            with step("collect"):
-                source.collect(self.containers(self.first))
-            with step("early"):
-                for batch in source.early_batches():
-                    target.rebuild(batch)
-            dark = time.monotonic()
-            if flush:
-                with step("flush"):
-                    source.flush()
-                with step("drain"):
-                    assert source.drained(time.monotonic() + 2) == ()
-            with step("lock"):
-                if lock:
-                    source.lock()
-            with step("rebuild"):
-                for batch in source.batches():
-                    target.rebuild(batch)
-            with step("verify"):
-                target.verify()
-            assert (target.count, target.digest) == (source.count, source.digest)
-            with step("resume"):
-                target.resume()
-            second.thaw()
-            self.timings.marks["dark"] = time.monotonic() - dark
-            source.detach()
-            self.first.end()
-            if wake:
-                self.audits = target.wake(time.monotonic() + 5)
-            self.count = target.count
-            assert second.line() == "serving"
+                self.source.lock()
+        with self._step("rebuild"):
+            for batch in self.source.batches():
+                self.target.rebuild(batch)
+        with self._step("verify"):
+            self.target.verify()
+        assert (self.target.count, self.target.digest) == (self.source.count, self.source.digest)
+
+    def resume(self) -> None:
+        """Commit: the target goes on, the source is detached and killed."""
+        with self._step("resume"):
+            self.target.resume()
+        assert self.second is not None
+        self.second.thaw()
+        self.scene.timings.marks["dark"] = time.monotonic() - self._dark
+        self.source.detach()
+        self.scene.first.end()
+        assert self.second.line() == "serving"
+
+    def wake(self, seconds: float = 5.0) -> list[audit.ConnectionAudit]:
+        """Wait until the peers have answered."""
+        return self.target.wake(time.monotonic() + seconds)
+
+
+def pause(seconds: float) -> None:
+    """Let time pass: nothing else is waited for."""
+    time.sleep(seconds)

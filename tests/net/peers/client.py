@@ -18,6 +18,8 @@ import time
 from tests.net.peers import server, stream
 
 MESSAGE = 512
+PACE = 0.004
+"""Seconds between two messages of a paced client."""
 
 
 class Connection:
@@ -65,6 +67,7 @@ class Client:
     def interest(self) -> int:
         return {
             "echo": selectors.EVENT_READ,
+            "paced": selectors.EVENT_READ,
             "source": selectors.EVENT_READ,
             "sink": selectors.EVENT_WRITE,
             "deaf": selectors.EVENT_WRITE,
@@ -82,7 +85,7 @@ class Client:
                 if connection.received == connection.sent and not self.ending:
                     connection.send(MESSAGE)
             elif events & selectors.EVENT_WRITE:
-                connection.send(1 << 16)
+                connection.send(MESSAGE if self.mode == "paced" else 1 << 16)
         except BlockingIOError:
             pass
         except (OSError, ValueError) as error:
@@ -93,15 +96,23 @@ class Client:
         if self.mode == "echo":
             for connection in self.connections:
                 connection.send(MESSAGE)
-        deadline = math.inf
+        deadline, due = math.inf, 0.0
         while True:
             if self.ending and deadline == math.inf:
                 deadline = time.monotonic() + 5
-            owed = self.mode == "echo" and any(c.received < c.sent for c in self.connections) and not self.errors
+            owed = (
+                self.mode in {"echo", "paced"}
+                and any(c.received < c.sent for c in self.connections)
+                and not self.errors
+            )
             if deadline < math.inf and (not owed or time.monotonic() > deadline):
                 break
-            for key, events in self.selector.select(0.1):
+            for key, events in self.selector.select(0.1 if self.mode != "paced" or self.ending else PACE):
                 self.turn(key.data, events)
+            if self.mode == "paced" and not self.ending and time.monotonic() >= due:
+                due = time.monotonic() + PACE
+                for connection in self.connections:
+                    self.turn(connection, selectors.EVENT_WRITE)
 
     def report(self) -> dict[str, object]:
         now = time.monotonic()

@@ -7,7 +7,8 @@ The second life has what CRIU's restore with tcp-close leaves: the listener, and
 closed, shut-down socket that is already in the edge-triggered epoll set. It takes its memory from the file STATE. Each
 life stops itself (SIGSTOP) on SIGUSR1, between two turns of its loop; the second begins stopped.
 
-MODE: echo sends back what comes, source sends without end, sink only reads, deaf never reads, duplex is both.
+MODE: echo sends back what comes, source sends without end, sink only reads, deaf never reads, duplex is source and
+sink; paced is echo, for a client that sends a little every few milliseconds whether or not it was answered.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from tests.net.peers import stream
 RECORD = struct.Struct("=QQQQ")
 """Per descriptor: connection number + 1, bytes received, bytes sent, mode."""
 LIMIT = 16384
-MODES = ("echo", "source", "sink", "deaf", "duplex")
+MODES = ("echo", "source", "sink", "deaf", "duplex", "paced")
 LISTENER = 10
 HELLO = struct.Struct("!I")
 
@@ -111,7 +112,7 @@ class Server:
         name = MODES[mode]
         rounds = 0
         try:
-            while rounds < 64 and not self.stopping:
+            while rounds < 8 and not self.stopping:
                 rounds += 1
                 moved = False
                 if name not in {"source", "deaf"}:
@@ -124,7 +125,9 @@ class Server:
                         received, moved = received + len(data), True
                     except BlockingIOError:
                         pass
-                room = {"echo": received - sent, "source": 1 << 16, "duplex": 1 << 16}.get(name, 0)
+                room = {"echo": received - sent, "paced": received - sent, "source": 1 << 16, "duplex": 1 << 16}.get(
+                    name, 0
+                )
                 if room:
                     try:
                         sent += connection.send(stream.piece(start + sent, min(room, 1 << 16)))

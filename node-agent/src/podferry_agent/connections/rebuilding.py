@@ -146,8 +146,7 @@ def _connect(rebuilding: Rebuilding, snd_una: int) -> None:
     connection, early = rebuilding.socket, rebuilding.early
     repair.set_seq(connection, repair.SEND_QUEUE, snd_una)
     repair.set_seq(connection, repair.RECEIVE_QUEUE, early.read_seq)
-    where = early.head.four_tuple
-    connection.connect((socket.inet_ntop(connection.family, where.peer), where.peer_port))
+    repair.connect(connection, early.head.four_tuple, early.head.negotiated.mss)
     repair.set_negotiated(connection, early.head.negotiated)
     _fill(connection, repair.RECEIVE_QUEUE, early.receive_queue, early.head.buffers)
     repair.select(connection, repair.NO_QUEUE)

@@ -12,7 +12,7 @@ import socket
 import struct
 
 from podferry import errors
-from podferry.tcp import snapshot
+from podferry.tcp import four_tuple, snapshot
 from podferry_agent.connections import options
 
 _TCP = socket.IPPROTO_TCP
@@ -26,6 +26,7 @@ _UINT = struct.Struct("=I")
 _WINDOW_FIELDS = struct.Struct("=IIIII")
 _PAIR = struct.Struct("=II")
 _UNSPECIFIED = struct.pack("=H14x", socket.AF_UNSPEC)
+_LARGEST_MAXSEG = 32767
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -127,6 +128,17 @@ def set_negotiated(connection: socket.socket, negotiated: snapshot.Negotiated) -
     if negotiated.timestamps:
         agreed += _PAIR.pack(_OPTION_TIMESTAMPS, 0)
     connection.setsockopt(_TCP, _OPTIONS, agreed)
+
+
+def connect(connection: socket.socket, where: four_tuple.FourTuple, mss: int) -> None:
+    """Connect a bound socket in repair mode: it is ESTABLISHED at once, without a segment.
+
+    The kernel computes the segment size that it uses here, from its default of 536 bytes unless the socket has one of
+    its own (tcp_connect_init); what is negotiated comes too late for it. So the socket has one for this moment.
+    """
+    connection.setsockopt(_TCP, socket.TCP_MAXSEG, min(mss, _LARGEST_MAXSEG))
+    connection.connect((socket.inet_ntop(connection.family, where.peer), where.peer_port))
+    connection.setsockopt(_TCP, socket.TCP_MAXSEG, 0)
 
 
 def disconnect(connection: socket.socket) -> None:
