@@ -313,3 +313,18 @@ def test_explain_and_api_resources(space: Space) -> None:
     listed = space.kubectl.run("api-resources", "--api-group=probe.podferry.dev", "--no-headers")
     assert listed.split() == ["ferries", "fy", "probe.podferry.dev/v1", "true", "Ferry"]
     assert "probe.podferry.dev/v1" in space.kubectl.run("api-versions").splitlines()
+
+
+def test_server_side_apply(space: Space) -> None:
+    assert "serverside-applied" in _apply(space, ferry(seats=5), extra=("--server-side",))
+    assert "serverside-applied" in _apply(space, ferry(), extra=("--server-side",))
+    found = space.kubectl.get("ferry", "one")
+    assert found["spec"]["seats"] == 10
+    other = ("--server-side", "--field-manager=other")
+    conflicting = yaml.safe_dump(ferry(seats=6))
+    assert "serverside-applied" in space.kubectl.run("apply", "-f", "-", *other, text=conflicting)
+    refused = _refusal(space, "apply", "-f", "-", "--server-side", text=yaml.safe_dump(ferry(seats=7)))
+    assert 'conflict with "other"' in refused
+    assert ".spec.seats" in refused
+    _apply(space, ferry(seats=7), extra=("--server-side", "--force-conflicts"))
+    assert space.kubectl.get("ferry", "one")["spec"]["seats"] == 7

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.kube_http import JSON_PATCH, MERGE, STRATEGIC
+from tests.support.kube_http import APPLY, JSON_PATCH, MERGE, STRATEGIC, Answer
 from tests.support.kube_probe import Space, config_map, ferry, pod
 
 
@@ -243,3 +243,47 @@ def test_selectors(space: Space) -> None:
     assert names(fieldSelector="spec.harbour=calais") == "bc"
     assert space.http.call("GET", space.path("ferries"), fieldSelector="spec.seats=1").status == 400
     assert space.http.call("GET", space.path("ferries"), labelSelector="x in (").status == 400
+
+
+def _apply(space: Space, body: dict[str, object], manager: str, **query: str) -> Answer:
+    path = space.path("ferries", "one")
+    return space.http.call("PATCH", path, body, kind=APPLY, fieldManager=manager, **query)
+
+
+def test_server_side_apply(space: Space) -> None:
+    body = ferry(seats=5, decks=[{"name": "upper"}], labels={"a": "1"})
+    made = _apply(space, body, "first")
+    assert made.status == 201
+    assert made.body["spec"]["kind"] == "Car"
+    assert [one["manager"] for one in made.body["metadata"]["managedFields"]] == ["first"]
+    again = _apply(space, body, "first")
+    assert again.status == 200
+    assert again.body["metadata"]["resourceVersion"] == made.body["metadata"]["resourceVersion"]
+    other = _apply(space, ferry(decks=[{"name": "lower"}], labels={"b": "2"}), "second")
+    assert other.status == 200
+    assert [one["name"] for one in other.body["spec"]["decks"]] == ["upper", "lower"]
+    assert other.body["spec"]["labels"] == {"a": "1", "b": "2"}
+    disputed = _apply(space, ferry(seats=6), "second")
+    assert (disputed.status, disputed.reason) == (409, "Conflict")
+    assert disputed.causes == {("FieldManagerConflict", ".spec.seats")}
+    forced = _apply(space, ferry(seats=6), "second", force="true")
+    assert forced.body["spec"]["seats"] == 6
+    assert [one["name"] for one in forced.body["spec"]["decks"]] == ["upper"]
+    assert forced.body["spec"]["labels"] == {"a": "1"}
+    less = _apply(space, ferry(), "first")
+    assert "labels" not in less.body["spec"]
+    assert not less.body["spec"].get("decks")
+    assert less.body["spec"]["seats"] == 6
+    nobody = space.http.call("PATCH", space.path("ferries", "one"), ferry(), kind=APPLY)
+    assert nobody.status in {400, 422}
+
+
+def test_applying_over_what_others_wrote(space: Space) -> None:
+    space.http.expect(201, "POST", space.path("ferries"), ferry(seats=5), fieldManager="writer")
+    assert _apply(space, ferry(seats=5), "first").status == 200
+    assert _apply(space, ferry(seats=7), "first").status == 409
+    patch = {"spec": {"seats": 8}}
+    space.http.expect(200, "PATCH", space.path("ferries", "one"), patch, kind=MERGE, fieldManager="writer")
+    disputed = _apply(space, ferry(seats=5), "first")
+    assert (disputed.status, disputed.causes) == (409, {("FieldManagerConflict", ".spec.seats")})
+    assert _apply(space, ferry(), "first").body["spec"]["seats"] == 8

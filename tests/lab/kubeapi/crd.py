@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from . import meta, rules
+from . import meta, rules, tables
 from . import schema as schemas
 from .errors import Cause, Json
 from .resources import WRITABLE, Column, Resource
@@ -54,7 +54,7 @@ def check(crd: Json, old: Json | None) -> list[Cause]:
         message = "Invalid value: must have exactly one version marked as storage version"
         causes.append(Cause("FieldValueInvalid", message, "spec.versions"))
     for index, version in enumerate(versions):
-        causes += _version_causes(version, f"spec.versions[{index}].schema.openAPIV3Schema")
+        causes += _version_causes(version, f"spec.versions[{index}]")
     if old is not None:
         for field in ("group", "scope"):
             if spec.get(field) != old["spec"].get(field):
@@ -64,13 +64,19 @@ def check(crd: Json, old: Json | None) -> list[Cause]:
 
 
 def _version_causes(version: Json, path: str) -> Iterator[Cause]:
-    body = (version.get("schema") or {}).get("openAPIV3Schema")
+    for index, column in enumerate(version.get("additionalPrinterColumns") or []):
+        try:
+            tables.at_path(column.get("jsonPath", ""), column.get("type", ""))
+        except ValueError as error:
+            where = f"{path}.additionalPrinterColumns[{index}].jsonPath"
+            yield Cause("FieldValueInvalid", f"Invalid value: {error}", where)
+    body, path = (version.get("schema") or {}).get("openAPIV3Schema"), f"{path}.schema.openAPIV3Schema"
     if body is None:
         yield Cause("FieldValueRequired", "Required value: schemas are required", path)
         return
     yield from _structural(body, path)
-    for where, error in rules.problems(body, path):
-        yield Cause("FieldValueInvalid", f"Invalid value: compilation failed: {error}", where)
+    for where, problem in rules.problems(body, path):
+        yield Cause("FieldValueInvalid", f"Invalid value: compilation failed: {problem}", where)
 
 
 def _structural(schema: Json, path: str) -> Iterator[Cause]:
@@ -170,8 +176,6 @@ def _resource(crd: Json, version: Json) -> Resource:
 
 
 def _columns(version: Json) -> list[Column]:
-    from . import tables
-
     declared = version.get("additionalPrinterColumns")
     if not declared:
         declared = [{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}]

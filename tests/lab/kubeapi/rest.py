@@ -9,25 +9,26 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from . import errors, meta
+from . import apply, errors, meta
 from . import schema as schemas
 from .errors import Cause, Json
 from .resources import Registry, Resource
 from .selectors import Predicate
-from .store import Store
+from .store import Key, Store
 
 NAMESPACES = ("", "namespaces")
 
 
 @dataclasses.dataclass
 class Options:
-    """What a writer asks for; `warnings` is filled for the answer's headers."""
+    """What a writer asks for; `warnings` is filled for the answer's headers, `accounts` by an apply."""
 
     dry_run: bool = False
     field_validation: str = "Warn"
     field_manager: str = ""
     force: bool = False
     warnings: list[str] = dataclasses.field(default_factory=list)
+    accounts: apply.Accounts | None = None
 
 
 class Rest:
@@ -60,6 +61,8 @@ class Rest:
         self._decode(resource, body, options)
         meta.fresh(body)
         obj = resource.accept(body) if resource.accept else body
+        if options.accounts is not None:
+            apply.write_accounts(obj, options.accounts, None)
         if resource.status and not resource.keeps_status:
             obj.pop("status", None)
         resource.default(obj)
@@ -102,9 +105,40 @@ class Rest:
         new = self._combine(resource, new, old, subresource)
         resource.default(new)
         self._check(resource, new, old)
+        if options.accounts is not None:
+            apply.write_accounts(new, options.accounts, old)
+        else:
+            manager = apply.Manager(options.field_manager, "Update", subresource)
+            apply.after_update(old, new, resource.schema(), manager)
         if _content(new, resource) != _content(old, resource) and resource.generation:
             new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
         return resource.out(self._commit(resource, new, old, options))
+
+    def apply(
+        self, resource: Resource, key: Key, body: Json, options: Options, *, subresource: str = ""
+    ) -> tuple[Json, bool]:
+        """Create an object or change what its manager manages of it; return it, and whether it was created."""
+        if not options.field_manager:
+            message = "Required value: is required for apply patch"
+            raise errors.invalid(
+                "PatchOptions", "meta.k8s.io", "", [Cause("FieldValueRequired", message, "fieldManager")]
+            )
+        namespace, name = key
+        body.setdefault("metadata", {}).setdefault("name", name)
+        self._identify(resource, namespace, body)
+        if body["metadata"].get("managedFields"):
+            raise errors.bad_request("metadata.managedFields must be nil")
+        manager = apply.Manager(options.field_manager, "Apply", subresource)
+
+        def change(old: Json) -> Json:
+            self._decode(resource, body, options)
+            new: Json
+            new, options.accounts = apply.merged(old, body, resource.schema(), manager, force=options.force)
+            return new
+
+        if self.store.get(resource.collection, key) is None and not subresource:
+            return self.create(resource, namespace, change({}), options), True
+        return self.update(resource, namespace, name, change, options, subresource=subresource), False
 
     def _match(self, resource: Resource, name: str, new: Json, old: Json) -> None:
         metadata, current = new["metadata"], old["metadata"]

@@ -24,7 +24,8 @@ logger = logging.getLogger(__name__)
 
 SYSTEM_NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
 VERSION = {"major": "1", "minor": "37", "gitVersion": "v1.37.0+lab", "platform": "linux/amd64"}
-CHUNK = 500
+KEPT_LINES = 256
+"""Encoded watch events that are kept."""
 
 
 class Api:
@@ -35,6 +36,7 @@ class Api:
         self.registry = Registry(builtin.resources(self.store))
         self.rest = Rest(self.registry, self.store)
         self._watches: set[asyncio.Task[Any]] = set()
+        self._lines: dict[tuple[str, str, str, str], bytes] = {}
         self._openapi_documents: dict[tuple[int, str], bytes] = {}
         self._documents: dict[str, Callable[[], Json]] = {
             "/version": lambda: dict(VERSION),
@@ -221,7 +223,19 @@ class Api:
                     heading = False
                 elif as_partial and kind != "ERROR":
                     obj = tables.partial(obj)
-                await response.write(_dump({"type": kind, "object": obj}) + b"\n")
+                await response.write(self._line(resource, kind, obj, shared=not as_table and not as_partial))
+
+    def _line(self, resource: Resource, kind: str, obj: Json, *, shared: bool) -> bytes:
+        """Return an event as bytes; most watches of a kind see the same ones, so the latest are kept."""
+        key = (kind, resource.path, obj["metadata"].get("uid", ""), obj["metadata"].get("resourceVersion", ""))
+        line = self._lines.get(key) if shared else None
+        if line is None:
+            line = _dump({"type": kind, "object": obj}) + b"\n"
+            if shared and key[2]:
+                self._lines[key] = line
+            if len(self._lines) > KEPT_LINES:
+                del self._lines[next(iter(self._lines))]
+        return line
 
     # -- writing --------------------------------------------------------------------------------------------------
 
@@ -244,7 +258,9 @@ class Api:
     async def _patch(self, request: aiohttp.web.Request, target: Target, options: Options) -> aiohttp.web.Response:
         resource, body = target.resource, await _body(request)
         kind = request.content_type
-        accepted = [patch.JSON, patch.MERGE] + ([] if resource.custom else [patch.STRATEGIC])
+        if kind == patch.APPLY:
+            return await self._apply(request, target, options)
+        accepted = [patch.JSON, patch.MERGE, patch.APPLY] + ([] if resource.custom else [patch.STRATEGIC])
         if kind not in accepted:
             listed = ", ".join(accepted)
             raise errors.unsupported_media(
@@ -262,6 +278,11 @@ class Api:
 
         obj = self.rest.update(resource, target.namespace, target.name, change, options, subresource=target.subresource)
         return self._written(request, resource, obj, options)
+
+    async def _apply(self, request: aiohttp.web.Request, target: Target, options: Options) -> aiohttp.web.Response:
+        key, body = (target.namespace, target.name), await _object(request)
+        obj, created = self.rest.apply(target.resource, key, body, options, subresource=target.subresource)
+        return self._written(request, target.resource, obj, options, status=201 if created else 200)
 
     async def _delete(self, request: aiohttp.web.Request, target: Target, options: Options) -> aiohttp.web.Response:
         body, resource = await _body(request) or {}, target.resource
@@ -348,10 +369,11 @@ def _options(request: aiohttp.web.Request) -> Options:
     validation = query.get("fieldValidation") or "Warn"
     if validation not in {"Strict", "Warn", "Ignore"}:
         raise errors.bad_request(f"invalid fieldValidation {validation!r}")
+    applies, agent = request.content_type == patch.APPLY, request.headers.get("User-Agent", "unknown").partition("/")[0]
     return Options(
         dry_run="All" in query.getall("dryRun", []),
         field_validation=validation,
-        field_manager=query.get("fieldManager", ""),
+        field_manager=query.get("fieldManager") or ("" if applies else agent),
         force=query.get("force") in {"true", "1"},
     )
 
