@@ -207,13 +207,13 @@ class FakeAgent(agent_pb2_grpc.AgentServicer):
             return _copy(entry.report)
 
     def Forget(self, request: agent_pb2.MigrationRef, context: grpc.ServicerContext) -> agent_pb2.ForgetReply:  # noqa: N802
-        """Drop a finished migration."""
+        """Drop a finished migration; one that is not known is forgotten already."""
         self._note("Forget", context)
         with self._changed:
-            entry = self._entry(request.migration_id, context)
-            if entry.report.outcome == agent_pb2.RUNNING:
+            entry = self.entries.get(request.migration_id)
+            if entry is not None and entry.report.outcome == agent_pb2.RUNNING:
                 self._refuse(context, grpc.StatusCode.FAILED_PRECONDITION, "StillRunning", "it has no outcome yet")
-            del self.entries[request.migration_id]
+            self.entries.pop(request.migration_id, None)
         return agent_pb2.ForgetReply()
 
     # --- a pretended migration
@@ -231,7 +231,11 @@ class FakeAgent(agent_pb2_grpc.AgentServicer):
             self._end(entry, outcome=agent_pb2.ROLLED_BACK, reason=refusal.reason, message=refusal.message)
             return
         target._end(
-            target.entries[order.migration_id], outcome=agent_pb2.SUCCEEDED, step=Step.RESUME.value, committed=True
+            target.entries[order.migration_id],
+            outcome=agent_pb2.SUCCEEDED,
+            reason="Resumed",
+            step=Step.RESUME.value,
+            committed=True,
         )
         frozen = (time.time_ns() - entry.report.timings[0].started_unix_ns) / 1e9
         totals = agent_pb2.ConnectionTotals(
@@ -247,6 +251,7 @@ class FakeAgent(agent_pb2_grpc.AgentServicer):
         self._end(
             entry,
             outcome=agent_pb2.SUCCEEDED,
+            reason="Resumed",
             freeze_seconds=frozen,
             memory_bytes=12 << 20,
             image_bytes=13 << 20,

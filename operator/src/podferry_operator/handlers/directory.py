@@ -53,7 +53,7 @@ class Directory:
 class Feed:
     """One agent's word on one migration: a stream that is kept open, and read as a state.
 
-    A report is a whole state, so only the last one counts; `changed` is called whenever there is a new one.
+    A report is a whole state, so only the last one counts; `changed` is called whenever it leads to a new decision.
     """
 
     def __init__(self, directory: Directory, migration_id: str, changed: Callable[[], None]) -> None:
@@ -89,10 +89,16 @@ class Feed:
     async def _follow(self, stream: AsyncGenerator[agent_pb2.Report, None]) -> None:
         try:
             async for report in stream:
+                moved = self._latest is None or _position(report) != _position(self._latest)
                 self._latest = report
-                self._changed()
+                if moved:  # counters that grow while images stream wait for the next look
+                    self._changed()
         except errors.PodferryError as error:
             log.info("the stream of migration %s ended: %s", self._migration_id, error)
         finally:
             await stream.aclose()
             self._changed()
+
+
+def _position(report: agent_pb2.Report) -> tuple[str, int, bool, bool]:
+    return report.step, report.outcome, report.committed, report.hook_waiting
