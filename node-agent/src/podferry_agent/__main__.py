@@ -24,9 +24,9 @@ from podferry import errors, faults
 from podferry.wire import agent_pb2_grpc
 from podferry_agent import capabilities
 from podferry_agent import settings as settings_module
-from podferry_agent.connections import entry
+from podferry_agent.connections import backend
 from podferry_agent.migration import inspection, journal, registry, source, target
-from podferry_agent.process import checkpoint, freezer
+from podferry_agent.process import checkpoint, freezer, tasks
 from podferry_agent.rpc import agent_service, ferry_service, ferry_session, tls
 from podferry_agent.runtime import hooks, pods
 
@@ -80,28 +80,35 @@ def _serve(settings: settings_module.Settings) -> int:
     for problem in found.missing:
         log.warning("%s: %s", problem.reason, problem.message)
     clock, armed = SystemClock(), faults.Faults(_armed(os.environ.get(FAULT_VARIABLE, "")))
-    identity, view = tls.Identity(settings.tls_dir), pods.PodView(settings.cri)
-    hook = hooks.Hooks(settings.hook_socket, settings.run_dir, settings.runc_root)
-    checkpointer = checkpoint.Checkpointer(settings.runc, settings.runc_root, settings.run_dir)
-    engine = entry.Engine()
+    identity, view = tls.Identity(settings.tls_dir), pods.PodView(settings)
+    hook, checkpointer, connections = hooks.Hooks(settings), checkpoint.Checkpointer(settings), backend.RepairBackend()
     migrations = registry.Migrations(
         journal.Journals(settings.journal),
         source.Tools(
             pods=view,
             freezer=freezer,
             checkpointer=checkpointer,
-            connections=engine,
+            connections=connections,
             sessions=lambda order: ferry_session.FerrySession(identity, order),
             clock=clock,
             faults=armed,
             images=settings.images,
         ),
-        target.Tools(pods=view, hooks=hook, clock=clock, faults=armed, images=settings.images),
+        target.Tools(
+            pods=view,
+            hooks=hook,
+            freezer=freezer,
+            tasks=tasks,
+            connections=connections,
+            clock=clock,
+            faults=armed,
+            images=settings.images,
+        ),
     )
     for line in migrations.recover():
         log.info("recovered %s", line)
     server = grpc.server(futures.ThreadPoolExecutor(WORKERS), options=tls.OPTIONS)
-    inspector = inspection.Inspector(view, freezer.pids, engine)
+    inspector = inspection.Inspector(view, freezer.pids, connections)
     agent_pb2_grpc.add_AgentServicer_to_server(agent_service.AgentService(migrations, lambda: found, inspector), server)
     agent_pb2_grpc.add_FerryServicer_to_server(ferry_service.FerryService(migrations), server)
     if not server.add_secure_port(settings.listen, identity.server_credentials()):

@@ -308,16 +308,12 @@ class Manifest(_message.Message):
     def __init__(self, container: _Optional[str] = ..., files: _Optional[_Iterable[_Union[ImageFile, _Mapping]]] = ...) -> None: ...
 
 class ImageFile(_message.Message):
-    __slots__ = ("path", "size", "sha256", "mode")
+    __slots__ = ("path", "size")
     PATH_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
-    SHA256_FIELD_NUMBER: _ClassVar[int]
-    MODE_FIELD_NUMBER: _ClassVar[int]
     path: str
     size: int
-    sha256: bytes
-    mode: int
-    def __init__(self, path: _Optional[str] = ..., size: _Optional[int] = ..., sha256: _Optional[bytes] = ..., mode: _Optional[int] = ...) -> None: ...
+    def __init__(self, path: _Optional[str] = ..., size: _Optional[int] = ...) -> None: ...
 
 class Chunk(_message.Message):
     __slots__ = ("data",)

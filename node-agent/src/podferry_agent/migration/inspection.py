@@ -8,7 +8,7 @@ from pathlib import Path
 
 from podferry.tcp import inventory
 from podferry.wire import agent_pb2
-from podferry_agent.migration import source
+from podferry_agent.connections import backend
 from podferry_agent.runtime import pods
 
 
@@ -18,7 +18,7 @@ class Inspector:
 
     pods: pods.PodView
     pids: Callable[[Path], list[int]]
-    connections: source.Connections
+    connections: backend.Backend
 
     def inspect(self, uid: str) -> agent_pb2.Inspection:
         """Report on the pod with `uid`.

@@ -18,13 +18,25 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A migration of an earlier life of the agent: only its last report is left."""
+    """A migration of an earlier life of the agent: its order and its last report are left, and nothing to be done."""
 
+    order: agent_pb2.AdmitRequest
     journal: journals.Journal
     progress: progress.Progress
 
     def abort(self, *_: str) -> None:
         """Do nothing: it has its outcome."""
+
+    def failed(self, _: errors.PodferryError) -> None:
+        """Do nothing: it has its outcome."""
+
+    def commit(self) -> agent_pb2.Resumed:
+        """Answer a source that was cut off before it heard that the target resumed."""
+        return target.finished(self.progress.snapshot())
+
+    def audit(self) -> list[agent_pb2.ConnectionAudit]:
+        """Return what was found then."""
+        return list(self.progress.snapshot().audit)
 
     def remove(self) -> None:
         """Forget it."""
@@ -46,8 +58,8 @@ class Migrations:
         with self._lock:
             known = self._sources.get(order.migration_id)
             if known is None:
-                busy = [m for m in self._sources.values() if isinstance(m, source.SourceMigration)]
-                if any(m.order.source_pod.uid == order.source_pod.uid and not m.progress.finished for m in busy):
+                moving = [known for known in self.sources() if not known.progress.finished]
+                if any(other.order.source_pod.uid == order.source_pod.uid for other in moving):
                     raise errors.Permanent("another migration moves this pod", reason="PodBusy")
                 known = self._start(order, self._journals.open(order.migration_id, "source"))
         return known.progress.snapshot()
@@ -67,19 +79,21 @@ class Migrations:
                 known.renew(order)
         return known.progress.snapshot()
 
-    def target(self, opening: agent_pb2.Open, names: set[str]) -> target.TargetMigration:
+    def target(self, opening: agent_pb2.Open, names: set[str]) -> target.TargetMigration | Finished:
         """Return the migration that a peer opens a session for, if it is the one that the operator ordered.
 
         Raises:
-            Permanent: NotAuthorised, OrderExpired, or AlreadyFinished.
+            Permanent: NotAuthorised or OrderExpired.
         """
         known = self._targets.get(opening.migration_id)
-        if isinstance(known, Finished):
-            raise errors.Permanent("the migration has its outcome already", reason="AlreadyFinished")
         if known is None:
             raise errors.Permanent("no such order for this peer", reason="NotAuthorised")
         orders.peer(known.order, opening, names, self._target_tools.clock)
         return known
+
+    def sources(self) -> list[source.SourceMigration]:
+        """Return the migrations away from this node that this life of the agent runs or ran."""
+        return [known for known in self._sources.values() if isinstance(known, source.SourceMigration)]
 
     def watch(self, migration_id: str) -> progress.Progress:
         """Return what to watch: a node is source or target of a migration, never both.
@@ -126,7 +140,9 @@ class Migrations:
                 report = self._progress(journal.migration_id, role, tools)
                 last = agent_pb2.Report.FromString(base64.b64decode(finished["report"]))
                 report.update(lambda current, last=last: current.CopyFrom(last))
-                done = Finished(journal, report)
+                admitted = journal.facts("admitted")
+                order = agent_pb2.AdmitRequest.FromString(base64.b64decode(admitted["order"] if admitted else ""))
+                done = Finished(order, journal, report)
                 if role == agent_pb2.SOURCE:
                     self._sources[journal.migration_id] = done
                 else:

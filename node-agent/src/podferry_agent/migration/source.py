@@ -15,20 +15,20 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from podferry import clock as clocks
 from podferry import errors, faults, ids
 from podferry.steps import Step
 from podferry.wire import agent_pb2
+from podferry_agent.connections import backend
 from podferry_agent.connections import source as engine
+from podferry_agent.migration import host, undo
 from podferry_agent.migration import journal as journals
 from podferry_agent.migration import progress as progresses
 from podferry_agent.migration import session as sessions
-from podferry_agent.migration import undo
 from podferry_agent.process import checkpoint, images
 from podferry_agent.runtime import pods
 
@@ -37,31 +37,11 @@ log = logging.getLogger(__name__)
 ACCEPT_QUEUE_SECONDS = 0.5
 """How long a running application may take to accept what its kernel has accepted already, before it is frozen."""
 
+DRAIN_SECONDS = 1.0
+"""How long a flush may wait for what is in flight; data dropped at the lock after it is retransmitted, not lost."""
+
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Pauses between attempts to reach the target after Commit; the last repeats."""
-
-
-class Connections(Protocol):
-    """The engine's entry points: `connections.source` for real, a fake kernel in tests."""
-
-    def open(self, netns: Path, name: str) -> contextlib.AbstractContextManager[engine.Source]:
-        """Stand in a network namespace with the engine's source half."""
-
-    def recover(self, netns: Path, name: str, pids: list[int]) -> None:
-        """Undo what an earlier life of the agent may have done to the connections of these processes."""
-
-
-class Freezer(Protocol):
-    """`process.freezer`."""
-
-    def freeze(self, cgroups: Sequence[Path], deadline: float) -> None:
-        """Freeze all at once; return when every task stands still."""
-
-    def thaw(self, cgroups: Sequence[Path]) -> None:
-        """Let all run again; frozen or not."""
-
-    def pids(self, cgroup: Path) -> list[int]:
-        """Return the processes in one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +49,9 @@ class Tools:
     """What the composition root gives to every source migration; all that touches the machine is in here."""
 
     pods: pods.PodView
-    freezer: Freezer
+    freezer: host.Freezer
     checkpointer: checkpoint.Checkpointer
-    connections: Connections
+    connections: backend.Backend
     sessions: sessions.SessionFactory
     clock: clocks.Clock
     faults: faults.Faults
@@ -90,10 +70,11 @@ class SourceMigration:
         self._name = ids.object_name(order.migration_id)
         self._directory = tools.images / self._name
         self._undo = undo.UndoStack()
-        self._session = tools.sessions(order)
+        self.session = tools.sessions(order)
+        self._resources = contextlib.ExitStack()
         self._decision = threading.Lock()
         self._abort: str | None = None
-        self._frozen_at = 0
+        self._frozen_at = self._locked_at = 0
 
     # --- from other threads
 
@@ -108,61 +89,59 @@ class SourceMigration:
                 raise errors.Permanent("the migration is committed and can only be finished", reason="AlreadyCommitted")
             if self._abort is None:
                 self._abort = message
-        self._session.cancel()
+        self.session.cancel()
 
     def remove(self) -> None:
         """Forget the migration."""
         self._journal.remove()
 
-    # --- the forward way
+    # --- the way forward
 
     def run(self) -> None:
         """Run the migration to an outcome, or take up one that an earlier life of the agent left."""
         try:
-            if not self._journal.has("started"):
-                self._journal.record("started", order=base64.b64encode(self.order.SerializeToString()).decode())
-                self._forward()
-            elif not self._journal.has("committed"):
-                self._recover()
-                raise errors.RolledBack("the source agent was restarted before Commit", reason="AgentRestarted")
-            else:
-                self._finish(self._redo())
+            if not self._journal.has("committed"):
+                self._decide()
+            self._finish()
         except Exception as error:
             self._roll_back(error)
+        finally:
+            self._resources.close()
 
-    def _forward(self) -> None:
-        with self._tools.connections.open(self._pod.netns, self._name) as connections:
-            deadline = self._freeze(connections)
-            self._send(deadline)
-            self._restore(deadline)
-            self._flush(connections, deadline)
-            self._finish(self._cut(connections, deadline))
-
-    @property
-    def _pod(self) -> pods.Pod:
-        return self._tools.pods.find(self.order.source_pod.uid)
-
-    def _freeze(self, connections: engine.Source) -> float:
-        self._session.open(resume=False)
-        self._check()
-        pod = self._pod
+    def _decide(self) -> None:
+        """Go as far as the decision to commit; whatever raises on the way is undone."""
+        if self._journal.has("started"):
+            self._recover()
+            raise errors.RolledBack("the source agent was restarted before Commit", reason="AgentRestarted")
+        self._journal.record("started", order=base64.b64encode(self.order.SerializeToString()).decode())
+        pod = self._tools.pods.find(self.order.source_pod.uid)
         names = [container.name for container in pod.containers]
         if sorted(names) != sorted(self.order.containers):
             message = f"the pod runs {names}, the order names {list(self.order.containers)}"
             raise errors.Permanent(message, reason="PodChanged")
+        # Left only when there is an outcome: undoing needs what it holds.
+        connections = self._resources.enter_context(self._tools.connections.open(pod.netns, self._name))
+        self.session.open(resume=False)
+        self._check()
+        deadline = self._freeze(pod, connections)
+        self._save(pod, deadline)
+        self._send(pod, deadline)
+        self._restore(deadline)
+        self._flush(pod, connections, deadline)
+        self._cut(connections, deadline)
+
+    def _freeze(self, pod: pods.Pod, connections: engine.Source) -> float:
+        """Freeze; return when the budget ends (monotonic seconds)."""
         cgroups = [container.cgroup for container in pod.containers]
         self.progress.enter(Step.FREEZE)
         self._journal.record("freezing", netns=str(pod.netns), cgroups=[str(cgroup) for cgroup in cgroups])
         self._undo.push("wipe the images", self._wipe)
         self._undo.push("thaw the containers", lambda: self._tools.freezer.thaw(cgroups))
-        self._undo.push(
-            "reopen the connections", connections.undo
-        )  # runs before the thaw: tasks never meet a socket in repair
+        # Undone before the thaw, so that no task meets a socket in repair mode.
+        self._undo.push("reopen the connections", connections.undo)
         connections.hold()
-        if (
-            not connections.accept_queues_empty(time.monotonic() + ACCEPT_QUEUE_SECONDS)
-            and not self.order.close_unmovable
-        ):
+        accepted = connections.accept_queues_empty(time.monotonic() + ACCEPT_QUEUE_SECONDS)
+        if not accepted and not self.order.close_unmovable:
             raise errors.RolledBack("the application leaves connections unaccepted", reason="UnacceptedConnections")
         deadline = time.monotonic() + self.order.freeze_budget_seconds
         self._frozen_at = self._tools.clock.monotonic()
@@ -170,136 +149,120 @@ class SourceMigration:
         self._reach(faults.FaultPoint.FREEZE_DONE)
         return deadline
 
-    def _send(self, deadline: float) -> None:
+    def _save(self, pod: pods.Pod, deadline: float) -> None:
         self.progress.enter(Step.SAVE)
-        pod = self._pod
         for container in pod.containers:
-            saved = self._tools.checkpointer.save(
-                pod,
-                container,
-                self._directory / container.name,
-                first=container is pod.containers[0],
-                deadline=deadline,
-            )
+            directory = self._directory / container.name
+            saved = self._tools.checkpointer.save(pod, container, directory, deadline=deadline)
             self.progress.update(lambda report, saved=saved: _add(report, "memory_bytes", saved.memory_bytes))
             self._check()
         self._reach(faults.FaultPoint.SAVE_DONE)
+
+    def _send(self, pod: pods.Pod, deadline: float) -> None:
         self.progress.enter(Step.SEND)
         total = sum(images.size(self._directory / container.name) for container in pod.containers)
         self.progress.update(lambda report: setattr(report, "image_bytes", total))
         self._reach(faults.FaultPoint.SEND_STARTED)
         for container in pod.containers:
-            self._session.send_images(container.name, self._directory / container.name, self._count_sent, deadline)
+            self.session.send_images(container.name, self._directory / container.name, self._count_sent, deadline)
 
     def _count_sent(self, sent: int) -> None:
         self.progress.update(lambda report: _add(report, "image_bytes_sent", sent))
 
     def _restore(self, deadline: float) -> None:
         self.progress.enter(Step.RESTORE)
-        self._session.restore(deadline)
+        self.session.restore(deadline)
         self._check()
 
-    def _flush(self, connections: engine.Source, deadline: float) -> None:
+    def _flush(self, pod: pods.Pod, connections: engine.Source, deadline: float) -> None:
         self.progress.enter(Step.FLUSH)
-        count = connections.collect({c.name: self._tools.freezer.pids(c.cgroup) for c in self._pod.containers})
+        count = connections.collect({c.name: self._tools.freezer.pids(c.cgroup) for c in pod.containers})
+        self.session.prepare(count, deadline)
         if self.order.flush:
             connections.flush()
-        self._session.prepare(count, deadline)
-        if self.order.flush:
-            connections.drained(deadline)
+            moving = connections.drained(min(deadline, time.monotonic() + DRAIN_SECONDS))
+            if moving:
+                log.warning("%s: still in flight at the bound: %s", self._name, ", ".join(moving))
         self._reach(faults.FaultPoint.FLUSH_DONE)
 
-    def _cut(self, connections: engine.Source, deadline: float) -> agent_pb2.Resumed:
+    def _cut(self, connections: engine.Source, deadline: float) -> None:
         self.progress.enter(Step.CUT)
-        locked_at = self._tools.clock.monotonic()
+        self._locked_at = self._tools.clock.monotonic()
         connections.lock()
         self._reach(faults.FaultPoint.CUT_LOCKED)
-        count, digest = self._session.rebuild(self._sent(connections.batches()), deadline)
+        count, digest = self.session.rebuild(self._sent(connections.batches()), deadline)
         if (count, digest) != (connections.count, connections.digest):
-            raise errors.RolledBack(
-                f"{connections.count} connections sent, {count} rebuilt", reason="RebuildIncomplete"
-            )
+            message = f"{connections.count} connections sent, {count} rebuilt"
+            raise errors.RolledBack(message, reason="RebuildIncomplete")
         self.progress.enter(Step.COMMIT)
         self._reach(faults.FaultPoint.COMMIT_BEFORE_JOURNAL)
-        self._commit(deadline)
-        self._reach(faults.FaultPoint.COMMIT_AFTER_JOURNAL)
-        connections.detach()
-        self.progress.enter(Step.RESUME)
-        resumed = self._deliver()
-        now = self._tools.clock.monotonic()
-        dead = (now - locked_at) / 1e9 - resumed.since_unlock_seconds
-        freeze = (now - self._frozen_at) / 1e9 - resumed.since_release_seconds
-        self.progress.update(lambda report: _measured(report, dead, freeze))
-        return resumed
+        with self._decision:
+            self._check(deadline)
+            self._journal.record("committed", durable=True)
 
     def _sent(self, batches: Iterator[bytes]) -> Iterator[bytes]:
         yield from batches
         self._reach(faults.FaultPoint.CUT_SNAPSHOT_SENT)
 
-    def _commit(self, deadline: float) -> None:
-        """Decide: behind this line in the journal there is no way back."""
-        with self._decision:
-            self._check(deadline)
-            self._journal.record("committed", durable=True)
-
-        def change(report: agent_pb2.Report) -> None:
-            report.committed = True
-
-        self.progress.update(change)
-
     # --- after the decision
 
-    def _deliver(self) -> agent_pb2.Resumed:
-        """Tell the target until it has resumed; the stream that carried the cut is as good as any, but may be gone."""
+    def _finish(self) -> None:
+        """Make the target resume, whatever it takes; the containers stay frozen behind the lock."""
+        if self.progress.step is None:
+            self.progress.restore(Step.COMMIT)
+        self.progress.update(lambda report: setattr(report, "committed", True))
+        self.progress.enter(Step.RESUME)
+        self._insist(self._resume)
+        self.progress.enter(Step.CLEANUP)
+        self._insist(lambda _: self._wipe())
+        self._end(agent_pb2.SUCCEEDED, "Resumed", "the pod runs on the target; its source waits frozen to be deleted")
+
+    def _resume(self, attempt: int) -> None:
+        self._tools.faults.reach(faults.FaultPoint.COMMIT_AFTER_JOURNAL)
+        self._detach()
+        if attempt or not self._locked_at:  # the stream that carried the cut is gone, or another life's
+            self.session.open(resume=True)
+        resumed = self.session.commit()
+        if self._locked_at:
+            now = self._tools.clock.monotonic()
+            dead = (now - self._locked_at) / 1e9 - resumed.since_unlock_seconds
+            freeze = (now - self._frozen_at) / 1e9 - resumed.since_release_seconds
+            self.progress.update(lambda report: _measured(report, dead, freeze))
+        self.progress.audit(self.session.audit())
+
+    def _detach(self) -> None:
+        netns = Path((self._journal.facts("freezing") or {})["netns"])
+        if netns.exists():
+            with self._tools.connections.open(netns, self._name) as connections:
+                connections.detach()
+
+    def _insist(self, action: Callable[[int], object]) -> None:
+        """Call `action` with the number of the attempt until it does not raise."""
         attempt = 0
         while True:
             try:
-                if attempt:
-                    self._session.open(resume=True)
-                return self._session.commit()
-            except errors.PodferryError as error:
-                log.warning("%s: committed, target not resumed yet: %s", self._name, error)
-                self.progress.update(lambda report, error=error: setattr(report, "message", str(error)))
+                action(attempt)
+            except Exception as error:
+                log.warning("%s: committed, not finished yet: %s", self._name, error, exc_info=error)
+                message = errors.tail(str(error))
+                self.progress.update(lambda report, message=message: setattr(report, "message", message))
                 time.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
                 attempt += 1
-
-    def _redo(self) -> agent_pb2.Resumed:
-        """Take up a committed migration after a restart; the containers stay frozen behind the lock."""
-        self.progress.restore(Step.RESUME)
-        self.progress.update(lambda report: setattr(report, "committed", True))
-        facts = self._journal.facts("freezing") or {}
-        if Path(facts["netns"]).exists():
-            with self._tools.connections.open(Path(facts["netns"]), self._name) as connections:
-                connections.detach()
-        self._session.open(resume=True)
-        return self._deliver()
-
-    def _finish(self, resumed: agent_pb2.Resumed) -> None:
-        del resumed
-        try:
-            self.progress.audit(self._session.audit())
-        except errors.PodferryError as error:
-            log.warning("%s: resumed, but its audit was lost: %s", self._name, error)
-        self.progress.enter(Step.CLEANUP)
-        self._wipe()
-        self._end(agent_pb2.SUCCEEDED, "Resumed", "the pod runs on the target; its source waits frozen to be deleted")
+            else:
+                return
 
     # --- the way back
 
     def _roll_back(self, error: Exception) -> None:
-        if self._journal.has(
-            "committed"
-        ):  # a fault in our own book-keeping: the decision stands, the journal remembers it
-            log.exception("%s: failed after Commit; a restart takes it up again", self._name)
-            self._end(agent_pb2.INCONSISTENT, "FailedAfterCommit", str(error))
-            return
         log.warning("%s: rolling back in %s: %s", self._name, self.progress.step, error, exc_info=error)
         known = (
             error if isinstance(error, errors.PodferryError) else errors.RolledBack(f"{type(error).__name__}: {error}")
         )
         reason, message = ("Aborted", self._abort) if self._abort is not None else (known.reason, known.message)
+        if reason == "DeadlineExceeded":
+            reason, message = "FreezeBudgetExceeded", f"{self._over_budget}: {message}"
         failures = self._undo.unwind()
-        self._session.rollback(reason, message)
+        self.session.rollback(reason, message)
         if failures:
             self._end(agent_pb2.INCONSISTENT, "UndoFailed", f"{message}; not undone: {'; '.join(failures)}")
         else:
@@ -312,20 +275,19 @@ class SourceMigration:
         if facts is None:
             return
         self.progress.restore(Step.FREEZE)
+        netns = Path(facts["netns"])
         cgroups = [Path(cgroup) for cgroup in facts["cgroups"] if Path(cgroup).exists()]
         self._undo.push("thaw the containers", lambda: self._tools.freezer.thaw(cgroups))
-        if Path(facts["netns"]).exists():
+        if netns.exists():
             pids = [pid for cgroup in cgroups for pid in self._tools.freezer.pids(cgroup)]
-            netns = Path(facts["netns"])
             self._undo.push("reopen the connections", lambda: self._tools.connections.recover(netns, self._name, pids))
 
     def _end(self, outcome: agent_pb2.Outcome, reason: str, message: str) -> None:
         self.progress.finish(outcome, reason, message)
         if outcome != agent_pb2.INCONSISTENT:
-            self._journal.record(
-                "finished", report=base64.b64encode(self.progress.snapshot().SerializeToString()).decode()
-            )
-        self._session.cancel()
+            report = self.progress.snapshot().SerializeToString()
+            self._journal.record("finished", report=base64.b64encode(report).decode())
+        self.session.cancel()
 
     def _wipe(self) -> None:
         images.wipe(self._directory)
@@ -334,8 +296,11 @@ class SourceMigration:
         if self._abort is not None:
             raise errors.RolledBack(self._abort, reason="Aborted")
         if deadline is not None and time.monotonic() > deadline:
-            budget = self.order.freeze_budget_seconds
-            raise errors.RolledBack(f"frozen for more than {budget:g} s", reason="FreezeBudgetExceeded")
+            raise errors.RolledBack(self._over_budget, reason="FreezeBudgetExceeded")
+
+    @property
+    def _over_budget(self) -> str:
+        return f"frozen for more than {self.order.freeze_budget_seconds:g} s"
 
     def _reach(self, point: faults.FaultPoint) -> None:
         self._tools.faults.reach(point)

@@ -13,6 +13,7 @@ committed, finished (the last report).
 from __future__ import annotations
 
 import base64
+import contextlib
 import logging
 import threading
 import time
@@ -24,18 +25,21 @@ from podferry import clock as clocks
 from podferry import errors, faults, ids
 from podferry.steps import Step
 from podferry.wire import agent_pb2
+from podferry_agent.connections import backend
 from podferry_agent.connections import target as engine
+from podferry_agent.migration import host, undo
 from podferry_agent.migration import journal as journals
 from podferry_agent.migration import progress as progresses
-from podferry_agent.migration import undo
-from podferry_agent.net import namespace
-from podferry_agent.process import images, tasks
+from podferry_agent.process import images
 from podferry_agent.runtime import hooks, pods
 
 log = logging.getLogger(__name__)
 
 WAKE_SECONDS = 10.0
 """How long window updates are repeated to a peer that does not answer; it has its own persist timer besides."""
+
+KILL_SECONDS = 10.0
+"""How long a killed container may take to be gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,9 @@ class Tools:
 
     pods: pods.PodView
     hooks: hooks.Hooks
+    freezer: host.Freezer
+    tasks: host.Tasks
+    connections: backend.Backend
     clock: clocks.Clock
     faults: faults.Faults
     images: Path
@@ -62,7 +69,7 @@ class TargetMigration:
         self._directory = tools.images / self._name
         self._undo = undo.UndoStack()
         self._lock = threading.RLock()
-        self._netns: namespace.NetworkNamespace | None = None
+        self._resources = contextlib.ExitStack()
         self._connections: engine.Target | None = None
 
     # --- ordered by operator
@@ -134,7 +141,8 @@ class TargetMigration:
         sets = {name: self._directory / name for name in self.order.containers}
         pids = self._tools.hooks.restore(self.order.migration_id, sets, deadline)
         pod = self._tools.pods.find(self.order.target_pod.uid)
-        self._journal.record("restored", netns=str(pod.netns), pids=pids)
+        cgroups = {container.name: str(container.cgroup) for container in pod.containers}
+        self._journal.record("restored", netns=str(pod.netns), cgroups=cgroups)
         self._tools.faults.reach(faults.FaultPoint.TARGET_RESTORED)
         return [agent_pb2.RestoredContainer(name=name, pid=pid) for name, pid in pids.items()]
 
@@ -163,17 +171,21 @@ class TargetMigration:
     def commit(self) -> agent_pb2.Resumed:
         """Resume: network, windows, tasks. Idempotent; a second call repeats only what is not done yet."""
         with self._lock:
+            if self.progress.finished:
+                return finished(self.progress.snapshot())
             if not self._journal.has("in-doubt"):
                 raise errors.Inconsistent("told to commit what was never rebuilt here", reason="CommitWithoutRebuild")
             if not self._journal.has("committed"):
                 self._journal.record("committed", durable=True)
+                order = self.order
+                self._tools.hooks.commit(order.migration_id, order.target_pod.uid, list(order.containers))
                 self.progress.update(lambda report: setattr(report, "committed", True))
                 self.progress.enter(Step.RESUME)
             self._tools.faults.reach(faults.FaultPoint.TARGET_RESUMING)
             self._enter()
             self._rebuilder.resume()
             unlocked = time.monotonic()
-            tasks.resume(self._pids())
+            self._tools.tasks.resume(list(self._cgroups().values()))
             released = time.monotonic()
             self._tools.faults.reach(faults.FaultPoint.TARGET_RESUMED)
         now = time.monotonic()
@@ -181,12 +193,14 @@ class TargetMigration:
 
     def audit(self) -> list[agent_pb2.ConnectionAudit]:
         """Repeat window updates until every peer has answered, then report each connection's fate and finish."""
-        audits = [audit.to_wire() for audit in self._rebuilder.wake(time.monotonic() + WAKE_SECONDS)]
-        self.progress.audit(audits)
-        self._wipe()
-        self._leave()
-        self._end(agent_pb2.SUCCEEDED, "Resumed", "the pod runs here")
-        return audits
+        with self._lock:
+            if not self.progress.finished:
+                audits = [audit.to_wire() for audit in self._rebuilder.wake(time.monotonic() + WAKE_SECONDS)]
+                self.progress.audit(audits)
+                self._wipe()
+                self._leave()
+                self._end(agent_pb2.SUCCEEDED, "Resumed", "the pod runs here")
+            return list(self.progress.snapshot().audit)
 
     def failed(self, error: errors.PodferryError) -> None:
         """Take a failed message or the end of the session: undo, unless it is in doubt or committed."""
@@ -224,8 +238,8 @@ class TargetMigration:
         if self._connections is not None:
             return
         facts = self._journal.facts("restored") or {}
-        self._netns = namespace.NetworkNamespace(Path(facts["netns"]))
-        self._connections = engine.Target(self._netns, self._name)
+        opened = self._tools.connections.open_target(Path(facts["netns"]), self._name)
+        self._connections = self._resources.enter_context(opened)
         self._undo.push("discard the connections", self._connections.discard)
         if self._journal.has("in-doubt"):
             self._rebuilder.find(self._pids())
@@ -238,17 +252,19 @@ class TargetMigration:
         return self._connections
 
     def _leave(self) -> None:
-        if self._netns is not None:
-            self._netns.close()
-        self._netns = self._connections = None
+        self._resources.close()
+        self._connections = None
+
+    def _cgroups(self) -> dict[str, Path]:
+        facts = self._journal.facts("restored") or {"cgroups": {}}
+        return {name: Path(cgroup) for name, cgroup in facts["cgroups"].items()}
 
     def _pids(self) -> dict[str, Sequence[int]]:
-        facts = self._journal.facts("restored") or {}
-        return {name: tasks.tree(pid) for name, pid in facts["pids"].items()}
+        return {name: self._tools.freezer.pids(cgroup) for name, cgroup in self._cgroups().items()}
 
     def _kill(self) -> None:
         for container in self._tools.pods.find(self.order.target_pod.uid).containers:
-            tasks.kill(container.pid)
+            self._tools.tasks.kill(container.cgroup, time.monotonic() + KILL_SECONDS)
 
     def _wipe(self) -> None:
         images.wipe(self._directory)
@@ -268,6 +284,17 @@ class TargetMigration:
             self._journal.record(
                 "finished", report=base64.b64encode(self.progress.snapshot().SerializeToString()).decode()
             )
+
+
+def finished(report: agent_pb2.Report) -> agent_pb2.Resumed:
+    """Answer a commit of a migration that has its outcome: the source was cut off before it heard of it.
+
+    Raises:
+        Inconsistent: it did not end by resuming.
+    """
+    if report.outcome != agent_pb2.SUCCEEDED:
+        raise errors.Inconsistent(f"told to commit what ended as {report.reason}", reason="CommitAfterRollback")
+    return agent_pb2.Resumed()
 
 
 def _batches(path: Path) -> list[bytes]:

@@ -7,6 +7,7 @@ migration is told and decides by itself what that means (see migration.target).
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Iterator
 
@@ -39,40 +40,60 @@ class FerryService(agent_pb2_grpc.FerryServicer):
             opening = next(request_iterator, agent_pb2.FromSource()).open
             migration = self._migrations.target(opening, tls.peer_names(context))
             ended = errors.Transient("the session with the source ended", reason="SessionLost")
-            context.add_callback(lambda: migration.failed(ended))
+            # In a thread of its own: callbacks run in the one that serves all calls of this agent, and undoing takes time.
+            context.add_callback(threading.Thread(target=migration.failed, args=(ended,), daemon=True).start)
             try:
-                yield from _Conversation(migration, opening, request_iterator).answers()
+                if opening.resume:
+                    yield agent_pb2.FromTarget(ready=agent_pb2.Ready())
+                elif isinstance(migration, target.TargetMigration):
+                    yield from _Way(migration, opening, request_iterator).answers()
+                else:
+                    raise errors.Permanent("the migration has its outcome already", reason="AlreadyFinished")
+                yield from _end(migration, request_iterator)
             except errors.PodferryError as error:
                 migration.failed(error)
                 raise
 
 
-class _Conversation:
-    """One session's messages, turned into calls on the migration."""
+def _end(
+    migration: target.TargetMigration | registry.Finished, messages: Iterator[agent_pb2.FromSource]
+) -> Iterator[agent_pb2.FromTarget]:
+    """Hear the decision, whichever session it comes in, and answer it; a stream that ends without one decides nothing."""
+    message = next(messages, agent_pb2.FromSource())
+    match message.WhichOneof("message"):
+        case "commit":
+            yield agent_pb2.FromTarget(resumed=migration.commit())
+            yield agent_pb2.FromTarget(audited=agent_pb2.Audited(audit=migration.audit()))
+        case "rollback":
+            migration.abort(message.rollback.reason, message.rollback.message)
+        case None:
+            pass
+        case kind:
+            raise errors.InvalidInput("message", f"not expected after the connections: {kind}")
+
+
+class _Way:
+    """The way to the decision: one session's messages, turned into calls on the migration."""
 
     def __init__(
         self, migration: target.TargetMigration, opening: agent_pb2.Open, messages: Iterator[agent_pb2.FromSource]
     ) -> None:
-        self._migration, self._opening, self._messages = migration, opening, messages
+        self._migration, self._messages = migration, messages
         self._deadline = time.monotonic() + opening.freeze_budget_seconds
 
     def answers(self) -> Iterator[agent_pb2.FromTarget]:
-        """Yield an answer for each message that is owed one."""
-        if not self._opening.resume:
-            self._migration.ready(READY_SECONDS)
+        """Yield an answer for each message that is owed one, until all connections are rebuilt."""
+        self._migration.ready(READY_SECONDS)
         yield agent_pb2.FromTarget(ready=agent_pb2.Ready())
         for message in self._messages:
             kind = message.WhichOneof("message")
             if kind == "rollback":
-                self._migration.abort(message.rollback.reason, message.rollback.message)
-                return
-            if kind == "commit":
-                yield agent_pb2.FromTarget(resumed=self._migration.commit())
-                yield agent_pb2.FromTarget(audited=agent_pb2.Audited(audit=self._migration.audit()))
-                return
+                raise errors.RolledBack(message.rollback.message, reason=message.rollback.reason)
             answer = self._answer(kind, message)
             if answer is not None:
                 yield answer
+            if kind == "connections" and message.connections.last:
+                return
 
     def _answer(self, kind: str | None, message: agent_pb2.FromSource) -> agent_pb2.FromTarget | None:
         match kind:
