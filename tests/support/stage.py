@@ -112,10 +112,10 @@ class Operator:
         self.log = folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Start it, also after a `kill`."""
+    def start(self, *arguments: str) -> None:
+        """Start it, also after a `kill`; `arguments` are further ones of its command line."""
         command = [sys.executable, "-m", "podferry_operator", "--tls-dir", str(self._tls)]
-        command += ["--agent-port", str(self._plane.agent_port), "--namespace", self._namespace]
+        command += ["--agent-port", str(self._plane.agent_port), "--namespace", self._namespace, *arguments]
         environment = {**os.environ, "KUBECONFIG": str(self._plane.kubeconfig)}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import kopf
 import prometheus_client
 
+from podferry import errors
 from podferry_operator import metrics
 from podferry_operator.clients import agents, kube
 from podferry_operator.handlers import act, controller, directory, loop, observe, publish, registration
@@ -37,7 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("kopf").setLevel(logging.INFO if verbose else logging.WARNING)
-    asyncio.run(run(settings))
+    try:
+        asyncio.run(run(settings))
+    except errors.InvalidInput as error:
+        sys.exit(f"podferry-operator: {error.message}")
 
 
 def parse(arguments: Sequence[str] | None) -> tuple[Settings, bool]:
@@ -60,8 +64,8 @@ def parse(arguments: Sequence[str] | None) -> tuple[Settings, bool]:
     return settings, found.verbose
 
 
-async def run(settings: Settings, stop: asyncio.Event | None = None) -> None:
-    """Build everything and run it until a signal comes or `stop` is set."""
+async def run(settings: Settings) -> None:
+    """Build everything and run it until a signal comes."""
     agents.Credentials.load(settings.tls_dir)  # fail now rather than at the first migration
     api, pool = kube.connect(), agents.Agents(settings.tls_dir)
     counters = metrics.Metrics(prometheus_client.CollectorRegistry())
@@ -77,15 +81,7 @@ async def run(settings: Settings, stop: asyncio.Event | None = None) -> None:
 
     if settings.metrics_port:
         prometheus_client.start_http_server(settings.metrics_port, registry=counters.registry)
-    await kopf.operator(
-        registry=registration.register(controller.Controller(tools), pool),
-        settings=registration.settings(),
-        standalone=True,
-        clusterwide=not settings.namespaces,
-        namespaces=settings.namespaces,
-        liveness_endpoint=f"http://0.0.0.0:{settings.liveness_port}/healthz" if settings.liveness_port else None,
-        stop_flag=stop,
-    )
+    await registration.serve(controller.Controller(tools), pool, settings.namespaces, settings.liveness_port)
 
 
 if __name__ == "__main__":

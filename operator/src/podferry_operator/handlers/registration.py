@@ -6,6 +6,7 @@ and a migration's state has to come from what is observed.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import kopf
@@ -13,6 +14,23 @@ import kopf
 from podferry_operator.api import migration
 from podferry_operator.clients import agents
 from podferry_operator.handlers import controller
+
+
+async def serve(
+    control: controller.Controller, pool: agents.Agents, namespaces: Collection[str], liveness_port: int
+) -> None:
+    """Run kopf until a signal comes; all namespaces are served when none is named, no liveness at port 0.
+
+    Standalone: there is one replica, see the operator's README.
+    """
+    await kopf.operator(
+        registry=register(control, pool),
+        settings=settings(),
+        standalone=True,
+        clusterwide=not namespaces,
+        namespaces=namespaces,
+        liveness_endpoint=f"http://0.0.0.0:{liveness_port}/healthz" if liveness_port else None,
+    )
 
 
 def register(control: controller.Controller, pool: agents.Agents) -> kopf.OperatorRegistry:
