@@ -30,9 +30,12 @@ def test_the_wire_shows_only_a_pause(tmp_path: Path, mode: str, count: int, addr
             scene.move()
             scene.run(1)
         scene.report()
-        found = capture.examine(wire.segments())
+        found = capture.examine(wire.segments(), scene.dark)
         assert found.clean, found
         assert found.zero_windows >= count
+        if mode in {"echo", "paced"}:
+            assert found.zero_windows == count, "each window was closed once"
+            assert found.peer_first == 0, "each window was opened before its client had to ask"
 
 
 def test_a_pod_moves_with_nothing_connected(tmp_path: Path) -> None:

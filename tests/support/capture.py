@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import ipaddress
 import struct
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -16,10 +17,8 @@ from podferry.tcp import sequence
 
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
 _SNAPLEN = 128
-REORDER_SECONDS = 0.005
-"""Two processors may hand over the segments of one flow in the wrong order: a hole filled so soon is no loss."""
-SETTLE_SECONDS = 0.05
-"""A capture that has just begun may miss the first segments of one direction."""
+PROBE_SECONDS = 1.0
+"""A client whose window was closed by the dark probes it within this time (200 ms on Linux, doubling)."""
 
 
 class Segment(NamedTuple):
@@ -43,7 +42,7 @@ class Capture:
 
     def __init__(self, where: str, file: Path) -> None:
         self._file = file
-        command = [*netns.Network.inside(where), "tcpdump", "-i", "eth0", "-n", "-U", "-s", str(_SNAPLEN)]
+        command: list[str] = [*netns.Network.inside(where), "tcpdump", "-i", "eth0", "-n", "-U", "-s", str(_SNAPLEN)]
         self._popen = subprocess.Popen(
             [*command, "-B", "131072", "--time-stamp-precision=nano", "-w", str(file), "tcp"],
             stderr=subprocess.PIPE,
@@ -59,7 +58,7 @@ class Capture:
 
     def __exit__(self, *_: object) -> None:
         self._popen.terminate()
-        _, complaint = self._popen.communicate()
+        complaint = self._popen.communicate()[1]
         assert "0 packets dropped by kernel" in complaint, complaint
 
     def segments(self) -> Iterator[Segment]:
@@ -96,66 +95,85 @@ def _segment(time: float, frame: bytes) -> Segment:
 
 @dataclass
 class Findings:
-    """What a capture shows of all its flows, each direction by itself."""
+    """What a capture shows of all its flows.
+
+    Two processors that share a virtual switch reorder a fast flow now and then, which costs a retransmission at any
+    time.
+    So only what was first sent, or went missing, while the network was dark counts against the move.
+    """
 
     resets: int = 0
     retransmitted: int = 0
-    """Data segments that begin before the highest byte seen: sent again."""
-    gaps: int = 0
-    """Data segments that begin after the highest byte seen: something was lost before the capture."""
+    """Data segments sent again that were first sent in the dark."""
+    lost: int = 0
+    """Holes in what arrived, of the dark."""
+    background: int = 0
+    """Retransmissions and holes of other times."""
     zero_windows: int = 0
-    """Flows whose server announced a zero window."""
+    """Times that a server closed its window."""
     peer_first: int = 0
-    """Flows whose client had to probe a closed window before the server opened it."""
+    """Flows whose client had to probe a closed window in the dark or just after it."""
 
     @property
     def clean(self) -> bool:
         """Whether nobody could have noticed anything but a pause."""
-        return not (self.resets or self.retransmitted or self.gaps)
+        return not (self.resets or self.retransmitted or self.lost)
 
 
 class _Direction:
-    """One direction of a flow: how far it has got, and what is missing below."""
+    """One direction of a flow: when each byte was first seen, and what is missing."""
 
     def __init__(self, seq: int) -> None:
-        self.end = seq
-        self.holes: dict[int, tuple[int, float]] = {}
+        self._highest = seq
+        self._ends, self._times = [0], [0.0]
+        self.holes: dict[int, tuple[int, float, float]] = {}
+        """Position → where it ends, when its neighbours were seen."""
 
-    def see(self, one: Segment, found: Findings) -> None:
-        """Take the next segment that occupies sequence numbers."""
-        end = sequence.add(one.seq, one.size + bool(one.flags & (SYN | FIN)))
-        ahead = sequence.distance(self.end, one.seq)
-        if ahead >= 0:
-            if ahead:
-                self.holes[self.end] = one.seq, one.time
-            self.end = end
-        elif self.holes.get(one.seq, (None, 0.0))[0] == end and one.time - self.holes[one.seq][1] < REORDER_SECONDS:
-            del self.holes[one.seq]
-        else:
-            found.retransmitted += 1
+    def below(self, seq: int) -> bool:
+        """Tell whether `seq` is one below what comes next: where probes stand."""
+        return sequence.distance(self._highest, seq) == -1
+
+    def see(self, one: Segment) -> float | None:
+        """Take a segment that occupies sequence numbers; return when it was seen first if that is not now."""
+        size = one.size + bool(one.flags & (SYN | FIN))
+        start = self._ends[-1] + sequence.distance(self._highest, one.seq)
+        if start < self._ends[-1]:
+            if start in self.holes and self.holes.pop(start)[0] == start + size:
+                return None
+            return self._times[bisect.bisect_right(self._ends, start)]
+        if start > self._ends[-1]:
+            self.holes[self._ends[-1]] = start, self._times[-1], one.time
+        self._ends.append(start + size)
+        self._times.append(one.time)
+        self._highest = sequence.add(one.seq, size)
+        return None
 
 
-def examine(segments: Iterator[Segment], server_port: int = 8000) -> Findings:
-    """Read a capture."""
+def examine(segments: Iterable[Segment], dark: tuple[float, float], server_port: int = 8000) -> Findings:
+    """Read a capture; `dark` is when the network was (CLOCK_REALTIME)."""
     found = Findings()
     directions: dict[tuple[tuple[str, int], tuple[str, int]], _Direction] = {}
     closed: dict[tuple[str, int], bool] = {}
-    begin = 0.0
+    begin, end = dark
     for one in segments:
-        begin = begin or one.time
         direction = directions.setdefault((one.source, one.destination), _Direction(one.seq))
-        if one.flags & RST:
-            found.resets += 1
+        found.resets += bool(one.flags & RST)
         if one.source[1] == server_port:
-            if not one.window and not closed.get(one.destination):
-                found.zero_windows += 1
-            closed[one.destination] = not one.window
-        elif closed.get(one.source) and not one.size and sequence.distance(direction.end, one.seq) == -1:
-            found.peer_first += 1
+            client = one.destination
+            found.zero_windows += not one.window and not closed.get(client)
+            closed[client] = not one.window
+        elif closed.get(one.source) and one.time > begin and not one.size and direction.below(one.seq):
+            found.peer_first += one.time < end + PROBE_SECONDS
             closed[one.source] = False
         if one.size or one.flags & (SYN | FIN):
-            direction.see(one, found)
-    found.gaps = sum(
-        time > begin + SETTLE_SECONDS for direction in directions.values() for _, time in direction.holes.values()
-    )
+            first = direction.see(one)
+            if first is not None:
+                inside = begin <= first <= end
+                found.retransmitted += inside
+                found.background += not inside
+    for direction in directions.values():
+        for _, before, after in direction.holes.values():
+            inside = before <= end and after >= begin and before > 0
+            found.lost += inside
+            found.background += not inside
     return found

@@ -144,6 +144,8 @@ class Scene:
         self.network = netns.Network()
         self._memory, self._mode, self._count, self._address = folder / "memory", mode, count, address
         self.timings = Timings()
+        self.dark = (0.0, 0.0)
+        """When the network was dark in the last move, CLOCK_REALTIME."""
         self._ends: list[Callable[[], None]] = []
 
     def __enter__(self) -> Self:
@@ -264,7 +266,7 @@ class Move:
 
     def flush(self, seconds: float = 2.0) -> tuple[str, ...]:
         """Close the peers' windows and wait until nothing is in flight."""
-        self._dark = time.monotonic()
+        self._dark = time.time()
         with self._step("flush"):
             self.source.flush()
         with self._step("drain"):
@@ -272,7 +274,7 @@ class Move:
 
     def cut(self, *, lock: bool = True) -> None:
         """Lock, read, rebuild, verify."""
-        self._dark = self._dark or time.monotonic()
+        self._dark = self._dark or time.time()
         with self._step("lock"):
             if lock:
                 self.source.lock()
@@ -289,7 +291,8 @@ class Move:
             self.target.resume()
         assert self.second is not None
         self.second.thaw()
-        self.scene.timings.marks["dark"] = time.monotonic() - self._dark
+        self.scene.dark = self._dark, time.time()
+        self.scene.timings.marks["dark"] = self.scene.dark[1] - self._dark
         self.source.detach()
         self.scene.first.end()
         assert self.second.line() == "serving"
