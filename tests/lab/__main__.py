@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
             case ["demo"]:
                 return story.run()
             case ["down"]:
-                say("the lab is down" if story.remove() else "no lab was up")
+                say("the lab is down" if story.down() else "no lab was up")
                 return 0
             case ["logs"]:
                 say(str(attached().collect_logs()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import sys
 import threading
@@ -41,8 +42,9 @@ FAILURES = (errors.PodferryError, kubectl.KubectlFailed, AssertionError, OSError
 def run() -> int:
     """Run the demo; returns the exit status. The lab stays up only if all went well."""
     console = rich_console.Console(highlight=False)
-    remove()
     with signals.unwinding(), contextlib.ExitStack() as undo:
+        undo.enter_context(_alone())
+        remove()
         lab_module.disks(progress.Bar())
         lab = lab_module.Lab(name=NAME, persistent=True)
         undo.callback(lab.close)
@@ -69,8 +71,18 @@ def run() -> int:
     return 0
 
 
+def down() -> bool:
+    """Take down the lab that an earlier demo left up; return whether there was one.
+
+    Raises:
+        Transient: a demo is running at this moment; it is not disturbed.
+    """
+    with _alone():
+        return remove()
+
+
 def remove() -> bool:
-    """Remove the lab that an earlier demo left up; return whether there was one."""
+    """Remove the lab called `NAME`; return whether there was one. The caller has made sure that nobody uses it."""
     left = state.load(NAME)
     if left is not None:
         left.remove()
@@ -115,6 +127,18 @@ def _placement(here: site.Site, moved: migrations.Migration) -> evidence.Placeme
         source_pod_left=POD in found,
         running_on=here.running_on(pods.SAMPLE),
     )
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Hold the one right to run or remove the demo on this host."""
+    state.root().mkdir(parents=True, exist_ok=True)
+    with (state.root() / f"{NAME}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise errors.Transient("another demo is running on this host; end it with Ctrl-C") from error
+        yield
 
 
 @contextlib.contextmanager
