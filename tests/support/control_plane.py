@@ -75,6 +75,7 @@ def running(folder: pathlib.Path) -> Iterator[ControlPlane]:
             f"--cert-dir={certificates}",
             f"--token-auth-file={token_file}",
             "--authorization-mode=RBAC",
+            "--allow-privileged=true",
             "--service-cluster-ip-range=10.96.0.0/16",
             "--service-account-issuer=https://lab.invalid",
             f"--service-account-key-file={key_file}",

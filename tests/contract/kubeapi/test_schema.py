@@ -254,7 +254,8 @@ def test_services_get_an_address(space: Space) -> None:
     )
     assert moved.status == 422
     headless = {"metadata": {"name": "deaf"}, "spec": {"clusterIP": "None"}}
-    assert space.create("services", headless)["spec"]["clusterIPs"] == ["None"]
+    headless_spec = space.create("services", headless)["spec"]
+    assert (headless_spec["clusterIPs"], headless_spec["ipFamilies"]) == (["None"], ["IPv4", "IPv6"])
     portless = space.http.call("POST", space.path("services"), {"metadata": {"name": "no"}, "spec": {}})
     assert (portless.status, portless.causes) == (422, {("FieldValueRequired", "spec.ports")})
     freed = space.http.expect(200, "PUT", path, {**body, "metadata": {"name": "web"}})
@@ -268,6 +269,7 @@ def test_other_kinds(space: Space) -> None:
     body = {"metadata": {"name": "s"}, "addressType": "IPv4", "endpoints": [], "ports": [{"port": 1}]}
     made = space.http.expect(201, "POST", slices, body)
     assert made["ports"] == [{"name": "", "port": 1, "protocol": "TCP"}]
+    assert made["endpoints"] is None  # not an empty list: who iterates it must know
     assert made["metadata"]["generation"] == 1
     assert space.http.call("PATCH", f"{slices}/s", {"addressType": "IPv6"}, kind=MERGE).status == 422
     more = space.http.expect(200, "PATCH", f"{slices}/s", {"endpoints": [{"addresses": ["10.1.1.1"]}]}, kind=MERGE)
@@ -291,7 +293,7 @@ def test_events_have_two_faces(space: Space) -> None:
         "type": "Normal",
         "reportingComponent": "probe",
     }
-    space.create("events", event)
+    assert space.create("events", event)["lastTimestamp"] is None
     found = space.http.expect(200, "GET", f"/apis/events.k8s.io/v1/namespaces/{space.name}/events/e")
     assert (found["regarding"]["name"], found["note"], found["reportingController"]) == ("one", "it moved", "probe")
     listed = space.http.expect(200, "GET", space.path("events"), fieldSelector="involvedObject.name=one,reason=Moved")

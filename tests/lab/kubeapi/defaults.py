@@ -121,7 +121,11 @@ def service(obj: Json) -> None:
         if "port" in port:
             _fill(port, targetPort=port["port"])
     if spec["type"] != "ExternalName":
-        _fill(spec, internalTrafficPolicy="Cluster", ipFamilyPolicy="SingleStack", ipFamilies=["IPv4"])
+        anywhere = spec.get("clusterIP") == "None" and not spec.get("selector")
+        policy, families = ("RequireDualStack", ["IPv4", "IPv6"]) if anywhere else ("SingleStack", ["IPv4"])
+        _fill(spec, internalTrafficPolicy="Cluster", ipFamilyPolicy=policy, ipFamilies=families)
+    if spec["type"] in {"LoadBalancer", "NodePort"}:
+        _fill(spec, externalTrafficPolicy="Cluster")
 
 
 def service_allocator(taken: Callable[[], Iterator[Json]]) -> Callable[[Json], None]:
@@ -144,6 +148,9 @@ def service_allocator(taken: Callable[[], Iterator[Json]]) -> Callable[[Json], N
 def node(obj: Json) -> None:
     """Default a node."""
     obj.setdefault("spec", {})
+    status = obj.get("status") or {}
+    if status.get("capacity"):
+        _fill(status, allocatable=dict(status["capacity"]))
 
 
 def namespace(obj: Json) -> None:
@@ -168,11 +175,15 @@ def secret(obj: Json) -> None:
 
 
 def endpoint_slice(obj: Json) -> None:
-    """Default an EndpointSlice."""
+    """Default an EndpointSlice; its lists are null when they are empty, which surprises clients that iterate them."""
+    for field in ("endpoints", "ports"):
+        obj[field] = obj.get(field) or None
     for port in obj.get("ports") or []:
         _fill(port, name="", protocol="TCP")
 
 
 def event(obj: Json) -> None:
-    """Default an event."""
+    """Default an event; times that it does not have are null."""
     _fill(obj, source={}, reportingComponent="", reportingInstance="")
+    for field in ("eventTime", "firstTimestamp", "lastTimestamp"):
+        obj.setdefault(field, None)

@@ -40,7 +40,7 @@ def apply_json(target: Json, operations: Any) -> Json:
         raise errors.bad_request(f"error decoding patch: {error}") from error
     except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
         raise errors.ApiError(
-            422, "Invalid", f"the server rejected our request due to an error in our request: {error}"
+            422, "Invalid", "the server rejected our request due to an error in our request"
         ) from error
     if not isinstance(result, dict):
         raise errors.bad_request("the patched object is not an object")

@@ -93,10 +93,8 @@ def _broken(rule: Json, new: Any, old: Any, path: str) -> Iterator[Cause]:
     if isinstance(verdict, bool):
         reason = rule.get("reason", "FieldValueInvalid")
         words = {"FieldValueForbidden": "Forbidden: ", "FieldValueRequired": "Required value: "}
-        prefix = (
-            words.get(reason)
-            or f"Invalid value: {schemas.shown(new) if not isinstance(new, (dict, list)) else _summary(new)}: "
-        )
+        value = "" if isinstance(new, (dict, list)) else f"{schemas.shown(new)}: "
+        prefix = words.get(reason) or f"Invalid value: {value}"
         yield Cause(reason, prefix + message, field)
     else:
         yield Cause("FieldValueInvalid", f"Invalid value: {_summary(new)}: {verdict} evaluating rule: {message}", field)

@@ -41,14 +41,9 @@ def at(path: str, key: str | int) -> str:
 
 def object_schema(body: Json) -> Json:
     """Return the schema of a whole custom object: its own, with identity and standard metadata at the root."""
-    text = {"type": "string"}
-    properties = {
-        **body.get("properties", {}),
-        "apiVersion": text,
-        "kind": text,
-        "metadata": models.schema("v1_object_meta"),
-    }
-    return {**body, "properties": properties}
+    any_kind = models.schema("v1_config_map")["properties"]
+    common = {field: any_kind[field] for field in ("apiVersion", "kind", "metadata")}
+    return {**body, "properties": {**body.get("properties", {}), **common}}
 
 
 def prune(schema: Json, value: Any, path: str = "", *, open_parent: bool = False) -> list[str]:
@@ -136,6 +131,11 @@ def _json_type(value: Any) -> str:
     return names.get(type(value), "null")
 
 
+def _schema_type(value: Any) -> str:
+    names = {dict: "object", list: "array", str: "string", bool: "boolean", int: "integer", float: "number"}
+    return names[type(value)]
+
+
 class Validator:
     """Validates whole custom objects; compiled once per version of a kind."""
 
@@ -214,7 +214,7 @@ def _explain(error: jsonschema.ValidationError) -> Iterator[Cause]:
         )
     elif keyword in {"type", "format"}:
         wanted = limit if isinstance(limit, str) else ",".join(one for one in limit if one != "null")
-        seen = shown(value) if keyword == "format" or value is None else json.dumps(_json_type(value))
+        seen = shown(value) if keyword == "format" or value is None else json.dumps(_schema_type(value))
         yield Cause(
             "FieldValueTypeInvalid", f"Invalid value: {seen}: {path} in body must be of type {wanted}: {seen}", where
         )
