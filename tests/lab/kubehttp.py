@@ -1,11 +1,14 @@
 """A small Kubernetes API client for the lab's own parts: plain calls, and a reflector (list, watch, resume, relist).
 
-The official client takes more than ten seconds to import inside an emulated node; this needs urllib3 only. Objects are
-dictionaries as they come off the wire. No caching beyond the reflector's store, no retries beyond the reflector's own.
+The official client takes more than ten seconds to import inside an emulated node, and urllib3 two; this needs the
+standard library only. Plain HTTP, a connection per call. Objects are dictionaries as they come off the wire. No caching
+beyond the reflector's store, no retries beyond the reflector's own.
 """
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import logging
 import socket
@@ -13,9 +16,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib import parse
-
-import urllib3
-from urllib3 import connection, exceptions
 
 Json = dict[str, Any]
 """An API object."""
@@ -56,13 +56,9 @@ class Client:
     """Calls on one API server; safe to use from many threads."""
 
     def __init__(self, url: str, *, timeout: float = 60.0) -> None:
-        self._url = url.rstrip("/")
+        target = parse.urlsplit(url)
+        self._host, self._port = target.hostname or "", target.port or 80
         self._timeout = timeout
-        self._pool = urllib3.PoolManager(
-            maxsize=4,
-            retries=False,
-            socket_options=[*connection.HTTPConnection.default_socket_options, *_KEEPALIVE],
-        )
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> Json:
         """Return the object or list at `path`."""
@@ -92,39 +88,49 @@ class Client:
     def watch(self, path: str, query: Mapping[str, str]) -> Iterator[tuple[str, Json]]:
         """Yield (event type, object) until the server ends the watch; ERROR events are raised as ApiError."""
         wanted = {**query, "watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(WATCH_SECONDS)}
-        timeout = urllib3.Timeout(connect=self._timeout, read=WATCH_SECONDS + self._timeout)
-        with self._request("GET", path, wanted, timeout=timeout, preload_content=False) as reply:
-            if reply.status >= 300:
-                raise _refusal(reply.status, reply.read())
-            try:
-                for line in _lines(reply):
-                    event = json.loads(line)
-                    if event["type"] == "ERROR":
-                        status = event["object"]
-                        raise ApiError(status.get("code", 500), status.get("reason", ""), status.get("message", ""))
-                    yield event["type"], event["object"]
-            except exceptions.HTTPError as error:
-                raise ApiError(0, "", f"watch of {path} broke: {error}") from error
+        with self._reply("GET", path, wanted, timeout=WATCH_SECONDS + self._timeout) as reply:
+            for line in reply:
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    status = event["object"]
+                    raise ApiError(status.get("code", 500), status.get("reason", ""), status.get("message", ""))
+                yield event["type"], event["object"]
 
     def _call(
         self, method: str, path: str, query: Mapping[str, str] | None, body: Json | None = None, kind: str = ""
     ) -> Json:
-        headers = {"Content-Type": kind or "application/json", "Accept": "application/json"}
-        data = None if body is None else json.dumps(body)
-        reply = self._request(method, path, query, body=data, headers=headers, timeout=self._timeout)
-        if reply.status >= 300:
-            raise _refusal(reply.status, reply.data)
-        answer: Json = json.loads(reply.data)
-        return answer
+        with self._reply(method, path, query, body, kind, timeout=self._timeout) as reply:
+            answer: Json = json.loads(reply.read())
+            return answer
 
-    def _request(self, method: str, path: str, query: Mapping[str, str] | None, **how: Any) -> urllib3.BaseHTTPResponse:
-        url = self._url + path
-        if query:
-            url += "?" + parse.urlencode(query)
+    @contextlib.contextmanager
+    def _reply(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: Json | None = None,
+        kind: str = "",
+        *,
+        timeout: float,
+    ) -> Iterator[http.client.HTTPResponse]:
+        """Yield the reply to a request that was granted; every other end is an ApiError."""
+        headers = {"Content-Type": kind or "application/json", "Accept": "application/json"}
+        line = http.client.HTTPConnection(self._host, self._port, timeout=timeout)
         try:
-            return self._pool.request(method, url, **how)
-        except exceptions.HTTPError as error:
+            line.connect()
+            for level, option, value in _KEEPALIVE:
+                line.sock.setsockopt(level, option, value)
+            target = f"{path}?{parse.urlencode(query)}" if query else path
+            line.request(method, target, None if body is None else json.dumps(body), headers)
+            reply = line.getresponse()
+            if reply.status >= 300:
+                raise _refusal(reply.status, reply.read())
+            yield reply
+        except (OSError, http.client.HTTPException, json.JSONDecodeError) as error:
             raise ApiError(0, "", f"{method} {path}: {error}") from error
+        finally:
+            line.close()
 
 
 def _refusal(code: int, body: bytes) -> ApiError:
@@ -133,13 +139,6 @@ def _refusal(code: int, body: bytes) -> ApiError:
         return ApiError(code, status.get("reason", ""), status.get("message", ""))
     except (ValueError, AttributeError):
         return ApiError(code, "", body.decode("utf-8", "replace")[:500])
-
-
-def _lines(reply: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
-    rest = b""
-    for chunk in reply.stream(None):
-        *whole, rest = (rest + chunk).split(b"\n")
-        yield from (line for line in whole if line.strip())
 
 
 def key(obj: Json) -> str:
