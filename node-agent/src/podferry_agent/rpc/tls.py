@@ -1,11 +1,13 @@
 """Mutual TLS from mounted files, and who a peer is by its certificate.
 
-The directory holds what a Kubernetes TLS secret mounts: ca.crt, tls.crt, tls.key. Files are read again for every new
-connection of a server, so that a rotated certificate needs no restart.
+The directory holds what a Kubernetes TLS secret mounts: ca.crt, tls.crt, tls.key. A client reads them anew for each
+channel, a server once: gRPC's reloading server credentials end the process now and then (a reference count of its own
+goes below zero when the files are handed over during a handshake).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,18 +40,8 @@ class Identity:
 
     def server_credentials(self) -> grpc.ServerCredentials:
         """Return credentials that demand a client certificate of the same authority."""
-
-        def configuration() -> grpc.ServerCertificateConfiguration:
-            ca, certificate, key = self._read()
-            return grpc.ssl_server_certificate_configuration([(key, certificate)], root_certificates=ca)
-
-        def changed() -> grpc.ServerCertificateConfiguration | None:
-            try:
-                return configuration()
-            except errors.PodferryError:  # in the middle of a rotation: the old ones serve on
-                return None
-
-        return grpc.dynamic_ssl_server_credentials(configuration(), changed, require_client_authentication=True)
+        ca, certificate, key = self._read()
+        return grpc.ssl_server_credentials([(key, certificate)], root_certificates=ca, require_client_auth=True)
 
     def channel(self, endpoint: str, server_name: str) -> grpc.Channel:
         """Return a channel to `endpoint` ("host:port") that accepts no other holder than `server_name`."""
@@ -68,7 +60,7 @@ class Identity:
 
 def peer_names(context: grpc.ServicerContext) -> set[str]:
     """Return the DNS names in the certificate of whoever calls."""
-    names = context.auth_context().get("x509_subject_alternative_name", [])
+    names: Iterable[bytes] = context.auth_context().get("x509_subject_alternative_name", [])
     return {name.decode() for name in names}
 
 
