@@ -72,7 +72,7 @@ class Stage:
         finally:
             chore.seconds = time.monotonic() - chore.started
             if not self.console.is_terminal:
-                self.console.print(_chore(chore))
+                self.console.print(_chore(chore), soft_wrap=True)
 
     def whereabouts(self) -> str:
         """Return what was being done, for a message about its failure."""
@@ -92,7 +92,7 @@ class Stage:
         for row in SHOWN:
             if state(row.step, seen) in ("done", "failed") and row.step not in self._told:
                 self._told.add(row.step)
-                self.console.print(f"  {row.step:<10} {_seconds(row.step, seen, 0.0):>9}  {row.does}", highlight=False)
+                self.console.print(f"  {row.step:<10} {_seconds(row.step, seen, 0.0):>9}  {row.does}", soft_wrap=True)
 
 
 def state(step: steps.Step, seen: migrations.Migration | None) -> str:

@@ -54,7 +54,7 @@ def run() -> int:
                 found = _act(stage, lab)
         except FAILURES as error:
             console.print(f"[red]✗[/] failed: {stage.whereabouts()}")
-            console.print(f"  {errors.tail(str(error))}", markup=False)
+            console.print(f"  {errors.tail(str(error))}", markup=False, soft_wrap=True)
             _keep_logs(console, lab)
             return 1
         except KeyboardInterrupt:
@@ -90,11 +90,11 @@ def remove() -> bool:
 
 
 def _act(stage: scene.Stage, lab: lab_module.Lab) -> evidence.Evidence:
-    with stage.chore("two machines boot, each with its own kernel, containerd, runc and CRIU"):
+    with stage.chore("two machines boot: own kernel, containerd, runc, CRIU"):
         lab.start()
-    with stage.chore("Kubernetes API, kubelets and podferry's agents start"):
+    with stage.chore("Kubernetes API, kubelets and agents start"):
         here = site.boot(lab)
-    with stage.chore("kubectl apply: ServiceMigration's definition and the RuntimeClass; the operator starts"):
+    with stage.chore("kubectl apply: CRD and RuntimeClass; the operator starts"):
         here.install()
     with stage.chore("kubectl apply: the sample pod and its Service"):
         here.cluster.apply(FOLDER / "sample.yaml")
