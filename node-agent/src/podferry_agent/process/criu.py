@@ -6,6 +6,7 @@ run everything else. Image formats: criu/images/*.proto.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 import threading
@@ -46,7 +47,12 @@ def dump_statistics(work: Path) -> DumpStatistics:
 
 def preload() -> None:
     """Load pycriu in the background, since that takes long and the first use would be while a pod stands frozen."""
-    threading.Thread(target=_pycriu, name="pycriu", daemon=True).start()
+
+    def load() -> None:
+        with contextlib.suppress(ImportError):  # told by whoever needs it
+            _pycriu()
+
+    threading.Thread(target=load, name="pycriu", daemon=True).start()
 
 
 def version() -> tuple[int, ...]:
