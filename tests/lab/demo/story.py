@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich import console as rich_console
+from tests.lab import cache, progress, signals, state
 from tests.lab import lab as lab_module
-from tests.lab import progress, signals, state
 from tests.lab.demo import evidence, report, scene
 from tests.lab.workloads import frames
 from tests.support import clients, kubectl, migrations, pods, site
@@ -132,8 +132,7 @@ def _placement(here: site.Site, moved: migrations.Migration) -> evidence.Placeme
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
     """Hold the one right to run or remove the demo on this host."""
-    state.root().mkdir(parents=True, exist_ok=True)
-    with (state.root() / f"{NAME}.lock").open("w") as lock:
+    with (cache.root() / f"{NAME}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
