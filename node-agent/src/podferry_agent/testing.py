@@ -75,6 +75,10 @@ class FakePod:
     netns: Path
     containers: tuple[FakeContainer, ...]
 
+    def ordered(self, names: Sequence[str]) -> FakePod:
+        """Return the pod: its containers are in order."""
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class FakePods:
@@ -113,6 +117,14 @@ class FakeTasks:
     """`process.tasks`."""
 
     world: World
+
+    def netns(self, pid: int) -> Path:
+        """Return a path."""
+        return self.world.root
+
+    def cgroup(self, pid: int) -> Path:
+        """Return a path."""
+        return self.world.root
 
     def resume(self, cgroups: Sequence[Path]) -> None:
         """Continue; before the connections are there is what must never happen."""

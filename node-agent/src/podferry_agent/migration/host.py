@@ -25,6 +25,12 @@ class Freezer(Protocol):
 class Tasks(Protocol):
     """`process.tasks`: restored tasks, which stand stopped."""
 
+    def netns(self, pid: int) -> Path:
+        """Return the path of a process's network namespace."""
+
+    def cgroup(self, pid: int) -> Path:
+        """Return the cgroup of a process."""
+
     def resume(self, cgroups: Sequence[Path]) -> None:
         """Continue every task."""
 

@@ -114,11 +114,7 @@ class SourceMigration:
             self._recover()
             raise errors.RolledBack("the source agent was restarted before Commit", reason="AgentRestarted")
         self._journal.record("started", order=base64.b64encode(self.order.SerializeToString()).decode())
-        pod = self._tools.pods.find(self.order.source_pod.uid)
-        names = [container.name for container in pod.containers]
-        if sorted(names) != sorted(self.order.containers):
-            message = f"the pod runs {names}, the order names {list(self.order.containers)}"
-            raise errors.Permanent(message, reason="PodChanged")
+        pod = self._tools.pods.find(self.order.source_pod.uid).ordered(self.order.containers)
         # Left only when there is an outcome: undoing needs what it holds.
         connections = self._resources.enter_context(self._tools.connections.open(pod.netns, self._name))
         self.session.open(resume=False)

@@ -140,9 +140,9 @@ class TargetMigration:
         self._undo.push("kill the restored tree", self._kill)
         sets = {name: self._directory / name for name in self.order.containers}
         pids = self._tools.hooks.restore(self.order.migration_id, sets, deadline)
-        pod = self._tools.pods.find(self.order.target_pod.uid)
-        cgroups = {container.name: str(container.cgroup) for container in pod.containers}
-        self._journal.record("restored", netns=str(pod.netns), cgroups=cgroups)
+        tasks = self._tools.tasks
+        cgroups = {name: str(tasks.cgroup(pid)) for name, pid in pids.items()}
+        self._journal.record("restored", netns=str(tasks.netns(next(iter(pids.values())))), cgroups=cgroups)
         self._tools.faults.reach(faults.FaultPoint.TARGET_RESTORED)
         return [agent_pb2.RestoredContainer(name=name, pid=pid) for name, pid in pids.items()]
 
@@ -263,8 +263,13 @@ class TargetMigration:
         return {name: self._tools.freezer.pids(cgroup) for name, cgroup in self._cgroups().items()}
 
     def _kill(self) -> None:
-        for container in self._tools.pods.find(self.order.target_pod.uid).containers:
-            self._tools.tasks.kill(container.cgroup, time.monotonic() + KILL_SECONDS)
+        cgroups = list(self._cgroups().values())
+        if not cgroups:  # killed in the middle of restoring: what the kubelet started is all there is
+            with contextlib.suppress(errors.Permanent):
+                pod = self._tools.pods.find(self.order.target_pod.uid)
+                cgroups = [container.cgroup for container in pod.containers]
+        for cgroup in cgroups:
+            self._tools.tasks.kill(cgroup, time.monotonic() + KILL_SECONDS)
 
     def _wipe(self) -> None:
         images.wipe(self._directory)

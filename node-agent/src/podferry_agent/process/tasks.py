@@ -35,3 +35,21 @@ def kill(cgroup: Path, deadline: float) -> None:
                 return
             if time.monotonic() >= deadline:
                 raise errors.Inconsistent("tasks do not die", left=[str(cgroup)], reason="KillFailed")
+
+
+def netns(pid: int) -> Path:
+    """Return the path of a process's network namespace, good for as long as the process lives."""
+    return Path(f"/proc/{pid}/ns/net")
+
+
+def cgroup(pid: int) -> Path:
+    """Return the cgroup (v2) of a process.
+
+    Raises:
+        Permanent: there is no such process (reason ProcessGone).
+    """
+    try:
+        entry = Path(f"/proc/{pid}/cgroup").read_text()
+    except OSError as error:
+        raise errors.Permanent(f"process {pid} is gone: {error}", reason="ProcessGone") from error
+    return Path("/sys/fs/cgroup" + entry.partition("0::")[2].rstrip("\n"))
