@@ -112,7 +112,7 @@ class Findings:
     zero_windows: int = 0
     """Times that a server closed its window."""
     peer_first: int = 0
-    """Flows whose client had to probe a closed window in the dark or just after it."""
+    """Flows whose client had to probe a window that was still closed after the dark."""
 
     @property
     def clean(self) -> bool:
@@ -162,8 +162,8 @@ def examine(segments: Iterable[Segment], dark: tuple[float, float], server_port:
             client = one.destination
             found.zero_windows += not one.window and not closed.get(client)
             closed[client] = not one.window
-        elif closed.get(one.source) and one.time > begin and not one.size and direction.below(one.seq):
-            found.peer_first += one.time < end + PROBE_SECONDS
+        elif closed.get(one.source) and end < one.time < end + PROBE_SECONDS and direction.below(one.seq):
+            found.peer_first += not one.size
             closed[one.source] = False
         if one.size or one.flags & (SYN | FIN):
             first = direction.see(one)

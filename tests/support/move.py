@@ -166,14 +166,23 @@ class Scene:
         pause(seconds)
         assert self.client.alive(), "the client has ended"
 
+    def sockets(self) -> str:
+        """Return what the kernel says about the connections, to be read when something has gone wrong."""
+        listed = ""
+        for name in (self.network.client, self.network.source, self.network.target):
+            command = [*netns.Network.inside(name), "ss", "-tnoiem"]
+            listed += f"\n{name}\n{subprocess.run(command, check=True, capture_output=True, text=True).stdout}"
+        return listed
+
     def report(self) -> dict[str, Any]:
         """End the clients; check that they noticed nothing, and return what they report."""
+        sockets = self.sockets()
         report = self.client.finish()
         assert report["errors"] == []
         if self._mode in {"echo", "paced"}:
             assert report["sent"] == report["received"]
         elif self._mode != "deaf":
-            assert report["silent"] < 3, "a connection has stalled"
+            assert report["silent"] < 3, sockets
         print(f"\n{self._mode} x {self._count}: {self.timings}; longest pause {report['pause'] * 1000:.0f} ms")  # noqa: T201
         return report
 

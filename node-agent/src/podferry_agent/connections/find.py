@@ -16,6 +16,7 @@ from podferry.tcp import snapshot
 _SYS_PIDFD_GETFD = 438
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _SOCKET = re.compile(r"socket:\[(\d+)\]")
+_SO_COOKIE = 57
 _SO_NETNS_COOKIE = 71
 IPPROTO_MPTCP = 262
 
@@ -64,6 +65,14 @@ def _inode(path: Path) -> int:
     return int(match[1]) if match else 0
 
 
+def stopped(pid: int) -> bool:
+    """Tell whether a process is stopped by a signal, as a restored one is until it is resumed."""
+    try:
+        return _field(Path(f"/proc/{pid}/status").read_text(), "State").startswith("T")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 class Duplicator:
     """Takes duplicates of other processes' descriptors (pidfd_getfd, Linux 5.6); the originals notice nothing."""
 
@@ -100,6 +109,29 @@ class Duplicator:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class Visitor:
+    """Looks at a socket of a running process from time to time without keeping it open.
+
+    A duplicate that is kept would hold back the FIN when the process closes its own.
+    """
+
+    def __init__(self, holder: Holder, now: socket.socket) -> None:
+        """Remember which socket `holder` has: `now` is a duplicate of it."""
+        self._holder, self._cookie = holder, _cookie(now)
+
+    def visit(self, duplicator: Duplicator) -> socket.socket | None:
+        """Return a duplicate, to be closed soon; None when the process has closed the socket."""
+        found = duplicator.duplicate(self._holder)
+        if found is not None and _cookie(found) != self._cookie:
+            found.close()
+            return None
+        return found
+
+
+def _cookie(one: socket.socket) -> bytes:
+    return one.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8)
 
 
 def is_tcp(candidate: socket.socket) -> bool:

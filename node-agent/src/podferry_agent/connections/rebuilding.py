@@ -22,6 +22,7 @@ from podferry_agent.net import segments
 _SNDBUFFORCE, _RCVBUFFORCE, _BUF_LOCK = 32, 33, 72
 _CHUNK = 1 << 16
 _FIN_SECONDS = 1.0
+_ENDED_BEFORE = "closed: ended by its peer before the cut"
 
 Inject = Callable[[segments.Flow, bytes], None]
 
@@ -35,26 +36,33 @@ class Rebuilding:
     flow: segments.Flow
     connected: bool = False
     image: snapshot.ConnectionSnapshot | None = None
+    announcement: wakeup.Announcement | None = None
 
     @property
     def where(self) -> four_tuple.FourTuple:
         """The connection's four-tuple."""
         return self.early.head.four_tuple
 
-    def announcement(self) -> wakeup.Announcement:
-        """Return what announces its window; nothing has come from the peer yet."""
-        assert self.image is not None  # noqa: S101  (only complete connections are resumed)
+    def announce(self) -> None:
+        """Have `announcement` say what announces the window of a complete connection."""
         image, negotiated = self.image, self.early.head.negotiated
-        return wakeup.Announcement(
-            self.socket,
-            self.flow,
-            image.snd_nxt,
-            image.rcv_nxt,
-            wakeup.header_window(image.window, image.rcv_nxt, negotiated.rcv_wscale),
-            negotiated.timestamps,
-            0,
-            audit.ConnectionAudit(self.where, image.state, len(image.receive_queue) + len(image.send_queue)),
-        )
+        if image is not None and self.announcement is None:
+            self.announcement = wakeup.Announcement(
+                self.socket,
+                self.flow,
+                image.snd_nxt,
+                image.rcv_nxt,
+                wakeup.header_window(image.window, image.rcv_nxt, negotiated.rcv_wscale),
+                negotiated.timestamps,
+                0,
+                audit.ConnectionAudit(self.where, image.state, len(image.receive_queue) + len(image.send_queue)),
+            )
+
+    def fate(self) -> audit.ConnectionAudit:
+        """Return what has become of the connection."""
+        if self.announcement is not None:
+            return self.announcement.audit
+        return audit.ConnectionAudit(self.where, state.State.CLOSE, fate=_ENDED_BEFORE)
 
 
 @contextlib.contextmanager
@@ -65,9 +73,12 @@ def _translated(where: four_tuple.FourTuple) -> Iterator[None]:
         raise errors.Permanent(f"cannot rebuild {where}: {error}", reason="RebuildFailed") from error
 
 
-def adopt(connection: socket.socket, early: snapshot.Early) -> Rebuilding:
-    """Stand by for a connection in `connection` without touching it."""
+def adopt(connection: socket.socket | None, early: snapshot.Early) -> Rebuilding:
+    """Stand by for a connection in `connection` without touching it; None: its process does not hold it any more."""
     where, negotiated = early.head.four_tuple, early.head.negotiated
+    if connection is None:
+        connection = socket.socket(where.family, socket.SOCK_STREAM)
+        connection.close()
     return Rebuilding(connection, early, segments.Flow(where, timestamps=negotiated.timestamps))
 
 
@@ -114,11 +125,23 @@ def finish(rebuilding: Rebuilding, late: snapshot.Late, inject: Inject) -> None:
     rebuilding.image = image
 
 
-def complete(connection: socket.socket, image: snapshot.ConnectionSnapshot) -> bool:
-    """Tell whether an earlier `finish` in this socket reached its last step."""
-    if tcp_info.read(connection).state == state.State.CLOSE:
-        return False
-    return not repair.is_on(connection) or repair.get_window(connection) == image.window
+def take_up(rebuilding: Rebuilding, late: snapshot.Late) -> bool:
+    """Take up a connection that another engine completed in this socket; tell whether it had.
+
+    Raises:
+        InvalidInput: `late` does not fit.
+    """
+    connection, image = rebuilding.socket, snapshot.join(rebuilding.early, late)
+    with _translated(rebuilding.where):
+        if tcp_info.read(connection).state == state.State.CLOSE:
+            return False
+        if repair.is_on(connection) and repair.get_window(connection) != image.window:
+            return False
+        where = rebuilding.where
+        if connection.getpeername()[:2] != (socket.inet_ntop(where.family, where.peer), where.peer_port):
+            return False  # the process has long gone on, and uses the descriptor for something else
+    rebuilding.connected, rebuilding.image = True, image
+    return True
 
 
 def abandon(rebuilding: Rebuilding) -> None:

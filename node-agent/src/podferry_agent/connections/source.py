@@ -182,28 +182,32 @@ class Source:
 
 
 def recover(where: namespace.NetworkNamespace, name: str, pids: Sequence[int]) -> list[audit.ConnectionAudit]:
-    """Undo what an engine that died left behind in the pod of `pids`: as `Source.undo`, from what is found."""
+    """Undo what an engine that died left behind in the pod of `pids`: as `Source.undo`, from what is found.
+
+    Only what it had touched is touched: sockets in repair mode, and the others too if the gate closed their windows.
+    Both imply that the processes are still frozen.
+    """
     table = gate.Gate(where, name)
     sender: segments.Sender = where.run(segments.Sender)
-    found = [
-        (observed, duplicate)
-        for observed, duplicate in survey.survey(where, {"recovered": pids})
-        if duplicate is not None
-    ]
     fresh: dict[int, options.Values] = where.run(_fresh_options)
+    closed = table.find() & {gate.Stage.FLUSH, gate.Stage.LOCK}
+    found = [pair for pair in survey.survey(where, {"recovered": pids}) if pair[1] is not None]
     listeners = {
         observed.four_tuple.local_port: duplicate.getsockopt(*options.REUSEADDR, 4)
         for observed, duplicate in found
-        if observed.state is state.State.LISTEN
+        if duplicate is not None and observed.state is state.State.LISTEN
     }
     announcements = []
     for observed, duplicate in found:
-        if observed.state not in inventory.MOVABLE_STATES or observed.key is None:
+        if duplicate is None or observed.key is None or observed.state not in inventory.MOVABLE_STATES:
             continue
-        # Repair mode hides the SO_REUSEADDR that was; an accepted connection had its listener's.
-        reuseaddr = listeners.get(observed.four_tuple.local_port, bytes(4))
-        if not repair.is_on(duplicate):
+        if repair.is_on(duplicate):
+            # Repair mode hides the SO_REUSEADDR that was; an accepted connection had its listener's.
+            reuseaddr = listeners.get(observed.four_tuple.local_port, bytes(4))
+        elif closed:
             reuseaddr = duplicate.getsockopt(*options.REUSEADDR, 4)
+        else:
+            continue
         taken = taking.begin(duplicate, observed.key, observed.four_tuple, fresh[duplicate.family])
         if taken is not None:
             announcements.append(taken.announcement())
@@ -213,7 +217,8 @@ def recover(where: namespace.NetworkNamespace, name: str, pids: Sequence[int]) -
     reopen(sender, announcements)
     sender.close()
     for _, duplicate in found:
-        duplicate.close()
+        if duplicate is not None:
+            duplicate.close()
     return [announcement.audit for announcement in announcements]
 
 

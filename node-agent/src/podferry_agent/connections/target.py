@@ -20,11 +20,20 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from podferry import errors
 from podferry.tcp import inventory, snapshot, state
 from podferry_agent.connections import audit, find, options, rebuilding, repair, tcp_info, wakeup
 from podferry_agent.net import conntrack, gate, namespace, neighbours, segments, sock_diag
+
+
+class _Found(NamedTuple):
+    """A TCP socket of a restored process."""
+
+    holder: find.Holder
+    connection: socket.socket
+    """A duplicate of it."""
 
 
 class Target:
@@ -39,22 +48,25 @@ class Target:
         self._conntrack: conntrack.Conntrack = host.run(conntrack.Conntrack)
         self._own = {address for interface in self._links.interfaces for address in interface.addresses}
         self._decoder = snapshot.Decoder()
-        self._waiting: dict[snapshot.Key, socket.socket] = {}
+        self._found: dict[snapshot.Key, _Found] = {}
         self._listening: set[int] = set()
         self._taken_ports: set[int] = set()
         self._connections: list[rebuilding.Rebuilding] = []
-        self._announcements: list[wakeup.Announcement] = []
         self._resumed_at = 0.0
 
     @property
     def count(self) -> int:
         """Connections complete so far."""
-        return sum(one.image is not None for one in self._connections)
+        return len(self._standing)
 
     @property
     def digest(self) -> bytes:
         """SHA-256 over the batches so far: the source's `digest` if nothing is missing."""
         return self._decoder.digest
+
+    @property
+    def _standing(self) -> list[rebuilding.Rebuilding]:
+        return [one for one in self._connections if one.image is not None]
 
     def lock(self) -> None:
         """Let no TCP in or out of the pod."""
@@ -62,7 +74,7 @@ class Target:
 
     def find(self, containers: Mapping[str, Sequence[int]]) -> int:
         """Take duplicates of the restored processes' sockets (name → process ids); return how many could be rebuilt."""
-        self._release()
+        self._let_go()
         cookie = self._where.run(_cookie)
         with find.Duplicator() as duplicator:
             for holder in find.holders(containers):
@@ -70,13 +82,13 @@ class Target:
                 if duplicate is None:
                     continue
                 if find.is_tcp(duplicate) and find.namespace_cookie(duplicate) == cookie:
-                    self._waiting[holder.key] = duplicate
+                    self._found[holder.key] = _Found(holder, duplicate)
                 else:
                     duplicate.close()
         listed = self._where.run(sock_diag.tcp_sockets)
         self._listening = {one.four_tuple.local_port for one in listed if one.state is state.State.LISTEN}
         self._taken_ports = {one.four_tuple.local_port for one in listed if one.four_tuple.local_port}
-        return sum(tcp_info.read(one).state == state.State.CLOSE for one in self._waiting.values())
+        return sum(tcp_info.read(one.connection).state == state.State.CLOSE for one in self._found.values())
 
     def rebuild(self, batch: bytes) -> None:
         """Prepare or complete the connections that this batch is about.
@@ -87,7 +99,9 @@ class Target:
         """
         for record in self._decoder.feed(batch):
             if isinstance(record, snapshot.Early):
-                one = rebuilding.adopt(self._checked(record), record)
+                found = self._found.get(record.head.key)
+                one = rebuilding.adopt(found.connection if found else None, record)
+                self._check(one)
                 rebuilding.prepare(one)
                 self._conntrack.forget(one.where)
                 self._connections.append(one)
@@ -106,7 +120,10 @@ class Target:
                 rebuilding.abandon(one)
 
     def recover(self, batches: Iterable[bytes]) -> None:
-        """Take up what an engine that died had rebuilt from `batches`; what was not begun is rebuilt now.
+        """Take up what an engine that died had rebuilt from `batches`.
+
+        What it had not begun is rebuilt now. If it died in the middle of `resume`, or after it, some connections live
+        already and some may have ended; they are left alone.
 
         Raises:
             InvalidInput: as `rebuild`.
@@ -115,73 +132,75 @@ class Target:
         for batch in batches:
             for record in self._decoder.feed(batch):
                 if isinstance(record, snapshot.Early):
-                    self._connections.append(rebuilding.adopt(self._socket(record.head.key), record))
+                    found = self._found.get(record.head.key)
+                    self._connections.append(rebuilding.adopt(found.connection if found else None, record))
                 else:
                     self._recover(self._begun(record), record)
         self._decoder.finish()
 
     def _recover(self, one: rebuilding.Rebuilding, late: snapshot.Late) -> None:
-        image = snapshot.join(one.early, late)
-        if rebuilding.complete(one.socket, image):
-            one.connected, one.image = True, image
-        elif repair.is_on(one.socket):
+        found = self._found.get(one.early.head.key)
+        if found is None or rebuilding.take_up(one, late):
+            return
+        if repair.is_on(one.socket):
             raise errors.Permanent(f"{one.where} is half rebuilt", reason="RebuildIncomplete")
-        else:
-            self._checked(one.early)
+        if find.stopped(found.holder.pid):
+            self._check(one)
             rebuilding.prepare(one)
             rebuilding.finish(one, late, self._sender.send)
 
     def resume(self) -> None:
         """Let the traffic come here and the connections go on. Idempotent; the tasks may run when it returns."""
-        standing = [one for one in self._connections if one.image is not None]
-        if not self._announcements:
-            self._announcements = [one.announcement() for one in standing]
+        standing = self._standing if self._found else []
+        for one in standing:
+            one.announce()
         self._links.attach()
         self._links.announce()
         for one in standing:
             if repair.is_on(one.socket):
                 repair.release(one.socket, options.reuseaddr(one.early.head.options))
         self._gate.set()
-        self._resumed_at = time.monotonic()
-        wakeup.announce(self._sender, self._announcements)
+        self._resumed_at = self._resumed_at or time.monotonic()
+        for one in standing:
+            if one.announcement is not None:
+                one.announcement.send(self._sender)
         for one in standing:
             rebuilding.send_unsent(one)
 
     def wake(self, deadline: float) -> list[audit.ConnectionAudit]:
-        """Repeat window updates until the peers answer or `deadline` (monotonic); return each connection's fate."""
+        """Repeat window updates until the peers answer or `deadline` (monotonic); return each connection's fate.
+
+        No socket is kept open meanwhile, so what a process closes is closed.
+        """
         self._gate.remove()
         self._links.announce()
-        wakeup.insist(self._sender, self._announcements, self._resumed_at, deadline)
-        for announcement in self._announcements:
-            if tcp_info.read(announcement.connection).state == state.State.CLOSE:
-                announcement.audit.fate = "closed: ended by its peer or its process after the resume"
-        return [announcement.audit for announcement in self._announcements]
+        announcements = [one.announcement for one in self._connections if one.announcement is not None]
+        for one in self._standing:
+            found = self._found.get(one.early.head.key)
+            if one.announcement is not None and found is not None:
+                one.announcement.let_go(found.holder)
+        self._let_go()
+        wakeup.insist(self._sender, announcements, self._resumed_at, deadline)
+        return [one.fate() for one in self._connections]
 
     def discard(self) -> None:
         """Drop everything; rebuilt connections stay in repair mode, so that killing their processes sends nothing."""
         self._gate.remove()
-        self._release()
+        self._let_go()
+        self._connections.clear()
 
     def close(self) -> None:
         """Let go of duplicates and sockets; the connections and the gate stay as they are."""
-        self._release()
+        self._let_go()
         self._sender.close()
         self._links.close()
         self._conntrack.close()
         self._gate.close()
 
-    def _release(self) -> None:
-        for duplicate in self._waiting.values():
-            duplicate.close()
-        self._waiting.clear()
-        self._connections.clear()
-        self._announcements.clear()
-
-    def _socket(self, key: snapshot.Key) -> socket.socket:
-        connection = self._waiting.get(key)
-        if connection is None:
-            raise errors.InvalidInput("connections", f"no restored process holds a TCP socket at {key}")
-        return connection
+    def _let_go(self) -> None:
+        for found in self._found.values():
+            found.connection.close()
+        self._found.clear()
 
     def _begun(self, late: snapshot.Late) -> rebuilding.Rebuilding:
         if late.number >= len(self._connections) or self._connections[late.number].image is not None:
@@ -190,20 +209,20 @@ class Target:
             raise errors.InvalidInput("connections", f"{late.state.name} cannot be rebuilt")
         return self._connections[late.number]
 
-    def _checked(self, early: snapshot.Early) -> socket.socket:
-        """Return the socket to rebuild a connection in, having checked again what the source says."""
-        head = early.head
-        connection, where = self._socket(head.key), head.four_tuple
-        if connection.family != where.family or tcp_info.read(connection).state != state.State.CLOSE:
+    def _check(self, one: rebuilding.Rebuilding) -> None:
+        """Check again what the source says about a connection before anything is done to its socket."""
+        head, where = one.early.head, one.where
+        if head.key not in self._found:
+            raise errors.InvalidInput("connections", f"no restored process holds a TCP socket at {head.key}")
+        if one.socket.family != where.family or tcp_info.read(one.socket).state != state.State.CLOSE:
             raise errors.InvalidInput("connections", f"the socket at {head.key} does not wait to be rebuilt")
         if where.wire.local not in self._own and not where.loopback:
             raise errors.InvalidInput("connections", f"{where}: the address is not this pod's")
         if where.local_port in self._taken_ports and where.local_port not in self._listening:
             raise errors.InvalidInput("connections", f"port {where.local_port} is neither free nor a listener's")
-        options.check(head.options, connection.family)
+        options.check(head.options, where.family)
         if len(self._connections) >= snapshot.CONNECTIONS_LIMIT:
             raise errors.InvalidInput("connections", f"more than {snapshot.CONNECTIONS_LIMIT}")
-        return connection
 
 
 def _cookie() -> bytes:

@@ -18,6 +18,8 @@ import enum
 from podferry import errors
 from podferry_agent.net import namespace, nft
 
+_ABSENT = "No such file or directory"
+
 
 class Stage(enum.Enum):
     """A stage of the gate; the value is the name of its set."""
@@ -94,13 +96,25 @@ class Gate:
         """The stages that are on."""
         return self._on
 
+    def find(self) -> frozenset[Stage]:
+        """Return the stages that are on in the kernel, whoever switched them; none if there is no such table."""
+        try:
+            listed = self._run(f"list table inet {self._table}")
+        except errors.Permanent as error:
+            if _ABSENT in error.message:
+                return frozenset()
+            raise
+        sets = listed.split("chain ")[0].split("set ")[1:]
+        on = {text.split()[0] for text in sets if "elements" in text}
+        return frozenset(stage for stage in Stage if stage.value in on)
+
     def remove(self) -> bool:
         """Remove the table, whoever made it; tell whether there was one."""
         self._installed, self._on = False, frozenset()
         try:
             self._run(f"delete table inet {self._table}")
         except errors.Permanent as error:
-            if "No such file or directory" in error.message:
+            if _ABSENT in error.message:
                 return False
             raise
         return True
@@ -109,5 +123,5 @@ class Gate:
         """Free what this process holds; the table stays."""
         self._where.run(self._nft.close)
 
-    def _run(self, commands: str) -> None:
-        self._where.run(lambda: self._nft.run(commands))
+    def _run(self, commands: str) -> str:
+        return self._where.run(lambda: self._nft.run(commands))
