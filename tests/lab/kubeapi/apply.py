@@ -39,7 +39,7 @@ def _list_keys(schema: Json) -> list[str] | None:
     """Return the keys of a list that merges by item, [] for a set, None for a list that is one value."""
     kind = schema.get("x-kubernetes-list-type")
     if kind == "map":
-        return list(schema["x-kubernetes-list-map-keys"])
+        return list(schema.get("x-kubernetes-list-map-keys") or [])
     if kind == "set":
         return []
     if schema.get("x-kubernetes-patch-strategy") == "merge":

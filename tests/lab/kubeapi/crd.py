@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from . import meta, rules, tables
+from . import meta, models, rules, tables
 from . import schema as schemas
 from .errors import Cause, Json
 from .resources import WRITABLE, Column, Resource
@@ -41,15 +41,14 @@ def default(crd: Json) -> None:
 
 def check(crd: Json, old: Json | None) -> list[Cause]:
     """Return what is wrong with a definition: names, versions, and schemas that are not structural."""
-    spec, causes = crd.get("spec", {}), []
-    names, versions = spec.get("names", {}), spec.get("versions", [])
-    wanted = f"{names.get('plural', '')}.{spec.get('group', '')}"
+    causes = list(schemas.missing(models.schema("v1_custom_resource_definition"), crd))
+    if causes:
+        return causes
+    spec = crd["spec"]
+    versions, wanted = spec["versions"], f"{spec['names']['plural']}.{spec['group']}"
     if crd["metadata"]["name"] != wanted:
         message = f'Invalid value: "{crd["metadata"]["name"]}": must be spec.names.plural+"."+spec.group'
         causes.append(Cause("FieldValueInvalid", message, "metadata.name"))
-    for field, value in (("spec.names.kind", names.get("kind")), ("spec.scope", spec.get("scope"))):
-        if not value:
-            causes.append(Cause("FieldValueRequired", "Required value", field))
     if sum(bool(version.get("storage")) for version in versions) != 1:
         message = "Invalid value: must have exactly one version marked as storage version"
         causes.append(Cause("FieldValueInvalid", message, "spec.versions"))
@@ -65,40 +64,68 @@ def check(crd: Json, old: Json | None) -> list[Cause]:
 
 def _version_causes(version: Json, path: str) -> Iterator[Cause]:
     for index, column in enumerate(version.get("additionalPrinterColumns") or []):
-        try:
-            tables.at_path(column.get("jsonPath", ""), column.get("type", ""))
-        except ValueError as error:
-            where = f"{path}.additionalPrinterColumns[{index}].jsonPath"
-            yield Cause("FieldValueInvalid", f"Invalid value: {error}", where)
+        yield from _column_causes(column, f"{path}.additionalPrinterColumns[{index}]")
     body, path = (version.get("schema") or {}).get("openAPIV3Schema"), f"{path}.schema.openAPIV3Schema"
     if body is None:
         yield Cause("FieldValueRequired", "Required value: schemas are required", path)
         return
-    yield from _structural(body, path)
+    unstructural = list(_structural(body, path))
+    yield from unstructural or _unfit_defaults(body, path)
     for where, problem in rules.problems(body, path):
         yield Cause("FieldValueInvalid", f"Invalid value: compilation failed: {problem}", where)
 
 
+def _column_causes(column: Json, path: str) -> Iterator[Cause]:
+    try:
+        tables.at_path(column["jsonPath"], column["type"])
+    except ValueError as error:
+        yield Cause("FieldValueInvalid", f"Invalid value: {error}", f"{path}.jsonPath")
+
+
 def _structural(schema: Json, path: str) -> Iterator[Cause]:
-    if not schema.get("type") and not schema.get(schemas.INT_OR_STRING) and not schema.get(schemas.OPEN):
-        yield Cause(
-            "FieldValueRequired", "Required value: must not be empty for specified object fields", f"{path}.type"
-        )
+    """Yield what keeps a schema from being structural, or from being a schema at all."""
+    kind = schema.get("type")
+    if not kind and not schema.get(schemas.INT_OR_STRING) and not schema.get(schemas.OPEN):
+        message = "Required value: must not be empty for specified object fields"
+        yield Cause("FieldValueRequired", message, f"{path}.type")
+    elif kind and kind not in _TYPES:
+        listed = ", ".join(f'"{one}"' for one in _TYPES)
+        message = f'Unsupported value: "{kind}": supported values: {listed}'
+        yield Cause("FieldValueNotSupported", message, f"{path}.type")
     if schema.get("properties") and schema.get("additionalProperties"):
-        yield Cause(
-            "FieldValueForbidden",
-            "Forbidden: must not be used together with properties",
-            f"{path}.additionalProperties",
-        )
-    if schema.get("type") == "array" and not schema.get("items"):
+        message = "Forbidden: must not be used together with properties"
+        yield Cause("FieldValueForbidden", message, f"{path}.additionalProperties")
+    if kind == "array" and not schema.get("items"):
         yield Cause("FieldValueRequired", "Required value: must be specified", f"{path}.items")
+    try:
+        re.compile(schema.get("pattern", ""))
+    except re.error as error:
+        yield Cause(
+            "FieldValueInvalid", f"Invalid value: must be a valid regular expression: {error}", f"{path}.pattern"
+        )
+    for where, below in _parts(schema):
+        if not (path.endswith("openAPIV3Schema") and where == "properties[metadata]"):
+            yield from _structural(below, f"{path}.{where}")
+
+
+_TYPES = ("array", "boolean", "integer", "number", "object", "string")
+
+
+def _parts(schema: Json) -> Iterator[tuple[str, Json]]:
     for name, below in schema.get("properties", {}).items():
-        if path.endswith("openAPIV3Schema") and name == "metadata":
-            continue
-        yield from _structural(below, f"{path}.properties[{name}]")
+        yield f"properties[{name}]", below
     for part in ("items", "additionalProperties"):
         if isinstance(schema.get(part), dict):
-            yield from _structural(schema[part], f"{path}.{part}")
+            yield part, schema[part]
+
+
+def _unfit_defaults(schema: Json, path: str) -> Iterator[Cause]:
+    """Yield the defaults that their own schema refuses; only for schemas that are structural."""
+    if "default" in schema:
+        for cause in schemas.Validator(schema).causes(schema["default"]):
+            yield Cause(cause.reason, cause.message, f"{path}.default")
+    for where, below in _parts(schema):
+        yield from _unfit_defaults(below, f"{path}.{where}")
 
 
 def establish(crd: Json) -> Json:

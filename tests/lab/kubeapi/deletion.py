@@ -35,6 +35,8 @@ class Request:
         if propagation not in {"", "Orphan", "Background", "Foreground"}:
             raise errors.bad_request(f"invalid propagationPolicy {propagation!r}")
         conditions = body.get("preconditions") or {}
+        if grace is not None and not str(grace).isdecimal():
+            raise errors.bad_request(f"invalid gracePeriodSeconds {grace!r}")
         return cls(
             grace=None if grace is None else int(grace),
             propagation=propagation,

@@ -82,6 +82,10 @@ def _mapping(source: str, name: str) -> dict[str, str]:
     return dict(found)
 
 
+def _is_required(field: re.Match[str]) -> bool:
+    return not field[2] and "default=None" not in field[0] and not field[0].endswith("= None")
+
+
 @functools.cache
 def schema(module: str) -> Json:
     """Return the schema of the type in one of the client's model modules, e.g. `v1_pod`."""
@@ -103,6 +107,7 @@ class _Reader:
         fields = {match[1]: match for match in _FIELD.finditer(body)}
         class_name = source[: source.index("(BaseModel):")].rpartition("class ")[2]
         about = _ABOUT.search(source)
+        modules[class_name] = module
         result: Json = {"type": "object", TYPE_NAME: class_name, "description": about[1] if about else ""}
         self.seen[module] = result
         properties: Json = {}
@@ -110,7 +115,7 @@ class _Reader:
             name, field = names[attribute], fields.get(attribute)
             properties[name] = self._property(class_name, name, text, field, modules)
         result["properties"] = properties
-        required = [names[attribute] for attribute in types if attribute in fields and not fields[attribute][2]]
+        required = [names[attribute] for attribute in types if attribute in fields and _is_required(fields[attribute])]
         if required:
             result["required"] = required
         return result

@@ -110,6 +110,15 @@ def drop_nulls(value: Any) -> None:
             drop_nulls(item)
 
 
+def missing(schema: Json, value: Any, path: str = "") -> Iterator[Cause]:
+    """Yield the required fields that a value lacks, at any depth; an empty text counts as lacking."""
+    for field in schema.get("required", []) if isinstance(value, dict) else []:
+        if value.get(field) in (None, ""):
+            yield Cause("FieldValueRequired", "Required value", at(path, field))
+    for key, below, item in children(schema, value):
+        yield from missing(below, item, at(path, key))
+
+
 def mismatches(schema: Json, value: Any, path: str = "") -> Iterator[str]:
     """Yield what cannot be decoded into a built-in type; quantities become text in place."""
     wanted = schema.get("type")

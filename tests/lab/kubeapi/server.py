@@ -66,6 +66,10 @@ class Api:
         except errors.ApiError as error:
             logger.debug("%s %s: %d %s", request.method, request.path_qs, error.code, error.message)
             return _json(error.status(), status=error.code)
+        except Exception as error:
+            logger.exception("%s %s", request.method, request.path_qs)
+            failure = errors.ApiError(500, "InternalError", f"Internal error occurred: {error!r}")
+            return _json(failure.status(), status=failure.code)
 
     async def _route(self, request: aiohttp.web.Request) -> aiohttp.web.StreamResponse:
         path = request.path.rstrip("/")
@@ -285,7 +289,10 @@ class Api:
         return self._written(request, target.resource, obj, options, status=201 if created else 200)
 
     async def _delete(self, request: aiohttp.web.Request, target: Target, options: Options) -> aiohttp.web.Response:
-        body, resource = await _body(request) or {}, target.resource
+        raw, resource = await _body(request), target.resource
+        body = {} if raw is None else raw
+        if not isinstance(body, dict):
+            raise errors.bad_request("couldn't get the options from the request's body: they are not an object")
         if "All" in (body.get("dryRun") or ()):
             options.dry_run = True
         wanted = deletion.Request.parse(body, dict(request.query))

@@ -89,8 +89,8 @@ class Store:
         """Store a fresh object under its name, stamping the new revision into it; return it."""
         shelf, key = self._shelf(collection), key_of(obj)
         previous = shelf.objects.get(key)
-        self._commit(collection, shelf, "ADDED" if previous is None else "MODIFIED", obj, previous)
         shelf.objects[key] = obj
+        self._commit(collection, shelf, "ADDED" if previous is None else "MODIFIED", obj, previous)
         return obj
 
     def remove(self, collection: Collection, obj: Json) -> Json:
