@@ -31,7 +31,7 @@ WORK_SECONDS = 30.0
 _OPTIONS = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.min_reconnect_backoff_ms", 200),
+    # Not grpc.min_reconnect_backoff_ms: gRPC also takes it for the time that a connection may take, TLS included.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )
