@@ -77,7 +77,7 @@ def _fate(connection: results.Connection, seen: migrations.Audited | None) -> tu
     return (
         connection.local,
         seen.state if seen else "",
-        seen.fate if seen else "not in the audit",
+        seen.fate if seen else "?",
         scene.size(seen.bytes_queued) if seen else "",
         answered,
         _duration(connection.gap.seconds),

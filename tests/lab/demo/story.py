@@ -35,6 +35,9 @@ CLIENTS: dict[str, dict[str, str | float]] = {
 }
 """What talks to the pod while it moves."""
 
+LINE_WIDTH = 120
+"""Characters of a line where there is no terminal to ask."""
+
 FAILURES = (errors.PodferryError, kubectl.KubectlFailed, AssertionError, OSError)
 """What may go wrong on the way; anything else is a bug and shows its traceback."""
 
@@ -42,6 +45,8 @@ FAILURES = (errors.PodferryError, kubectl.KubectlFailed, AssertionError, OSError
 def run() -> int:
     """Run the demo; returns the exit status. The lab stays up only if all went well."""
     console = rich_console.Console(highlight=False)
+    if not console.is_terminal:
+        console.width = LINE_WIDTH
     with signals.unwinding(), contextlib.ExitStack() as undo:
         undo.enter_context(_alone())
         remove()
