@@ -20,6 +20,8 @@ from tests.net.peers import server, stream
 MESSAGE = 512
 PACE = 0.004
 """Seconds between two messages of a paced client."""
+PACED = {"paced": MESSAGE, "feed": 16}
+"""Size of those messages: of feed so little that reading it all is no reason to announce a larger window."""
 
 
 class Connection:
@@ -68,6 +70,7 @@ class Client:
         return {
             "echo": selectors.EVENT_READ,
             "paced": selectors.EVENT_READ,
+            "feed": selectors.EVENT_READ,
             "source": selectors.EVENT_READ,
             "sink": selectors.EVENT_WRITE,
             "deaf": selectors.EVENT_WRITE,
@@ -85,7 +88,7 @@ class Client:
                 if connection.received == connection.sent and not self.ending:
                     connection.send(MESSAGE)
             elif events & selectors.EVENT_WRITE:
-                connection.send(MESSAGE if self.mode == "paced" else 1 << 16)
+                connection.send(PACED.get(self.mode, 1 << 16))
         except BlockingIOError:
             pass
         except (OSError, ValueError) as error:
@@ -96,7 +99,7 @@ class Client:
         if self.mode == "echo":
             for connection in self.connections:
                 connection.send(MESSAGE)
-        deadline, due = math.inf, 0.0
+        deadline, due, paced = math.inf, 0.0, self.mode in PACED
         while True:
             if self.ending and deadline == math.inf:
                 deadline = time.monotonic() + 5
@@ -107,9 +110,9 @@ class Client:
             )
             if deadline < math.inf and (not owed or time.monotonic() > deadline):
                 break
-            for key, events in self.selector.select(0.1 if self.mode != "paced" or self.ending else PACE):
+            for key, events in self.selector.select(0.1 if not paced or self.ending else PACE):
                 self.turn(key.data, events)
-            if self.mode == "paced" and not self.ending and time.monotonic() >= due:
+            if paced and not self.ending and time.monotonic() >= due:
                 due = time.monotonic() + PACE
                 for connection in self.connections:
                     self.turn(connection, selectors.EVENT_WRITE)

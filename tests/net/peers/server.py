@@ -8,7 +8,7 @@ closed, shut-down socket that is already in the edge-triggered epoll set. It tak
 life stops itself (SIGSTOP) on SIGUSR1, between two turns of its loop; the second begins stopped.
 
 MODE: echo sends back what comes, source sends without end, sink only reads, deaf never reads, duplex is source and
-sink; paced is echo, for a client that sends a little every few milliseconds whether or not it was answered.
+sink; paced is echo and feed is sink, for a client that sends a little every few milliseconds, answered or not.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.net.peers import stream
 RECORD = struct.Struct("=QQQQ")
 """Per descriptor: connection number + 1, bytes received, bytes sent, mode."""
 LIMIT = 16384
-MODES = ("echo", "source", "sink", "deaf", "duplex", "paced")
+MODES = ("echo", "source", "sink", "deaf", "duplex", "paced", "feed")
 LISTENER = 10
 HELLO = struct.Struct("!I")
 
@@ -106,45 +106,52 @@ class Server:
                     self.turn(fd, events)
 
     def turn(self, fd: int, events: int) -> None:
-        connection = self.connections[fd]
-        number, received, sent, mode = RECORD.unpack_from(self.memory, fd * RECORD.size)
-        start = stream.origin(number - 1)
-        name = MODES[mode]
-        rounds = 0
+        number = RECORD.unpack_from(self.memory, fd * RECORD.size)[0]
         try:
-            while rounds < 8 and not self.stopping:
-                rounds += 1
-                moved = False
-                if name not in {"source", "deaf"}:
-                    try:
-                        data = connection.recv(1 << 16)
-                        if not data:
-                            return self.end(fd)
-                        if not stream.matches(start + received, data):
-                            self.fail(f"connection {number - 1}: wrong bytes at {received}")
-                        received, moved = received + len(data), True
-                    except BlockingIOError:
-                        pass
-                room = {"echo": received - sent, "paced": received - sent, "source": 1 << 16, "duplex": 1 << 16}.get(
-                    name, 0
-                )
-                if room:
-                    try:
-                        sent += connection.send(stream.piece(start + sent, min(room, 1 << 16)))
-                        moved = True
-                    except BlockingIOError:
-                        pass
-                self.record(fd, number, received, sent, mode)
-                if not moved:
-                    return None
+            for _ in range(8):
+                if self.stopping or not self.move(fd):
+                    break
+        except (ConnectionResetError, ConnectionAbortedError):
+            self.record(fd, 0, 0, 0, 0)
+            self.connections.pop(fd).close()
+            return
         except OSError as error:
             self.fail(f"connection {number - 1}: {error} events {events:#x}")
-        self.epoll.modify(fd, select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET)
-        return None
+        if fd in self.connections:
+            self.epoll.modify(fd, select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET)
+
+    def move(self, fd: int) -> bool:
+        """Receive and send once; tell whether anything moved."""
+        connection = self.connections[fd]
+        number, received, sent, mode = RECORD.unpack_from(self.memory, fd * RECORD.size)
+        start, name, moved = stream.origin(number - 1), MODES[mode], False
+        if name not in {"source", "deaf"}:
+            with contextlib.suppress(BlockingIOError):
+                data = connection.recv(1 << 16)
+                if not data:
+                    self.end(fd)
+                    return False
+                if not stream.matches(start + received, data):
+                    self.fail(f"connection {number - 1}: wrong bytes at {received}")
+                received, moved = received + len(data), True
+        owed = received - sent
+        room = {"echo": owed, "paced": owed, "source": 1 << 16, "duplex": 1 << 16}.get(name, 0)
+        if room:
+            with contextlib.suppress(BlockingIOError):
+                sent += connection.send(stream.piece(start + sent, min(room, 1 << 16)))
+                moved = True
+        self.record(fd, number, received, sent, mode)
+        return moved
 
     def end(self, fd: int) -> None:
+        """Send what is still owed after the peer has finished, then close."""
+        connection = self.connections.pop(fd)
+        number, received, sent, mode = RECORD.unpack_from(self.memory, fd * RECORD.size)
+        connection.setblocking(True)
+        while MODES[mode] in {"echo", "paced"} and sent < received:
+            sent += connection.send(stream.piece(stream.origin(number - 1) + sent, min(received - sent, 1 << 16)))
         self.record(fd, 0, 0, 0, 0)
-        self.connections.pop(fd).close()
+        connection.close()
 
     def fail(self, message: str) -> None:
         print(message, flush=True)  # noqa: T201
