@@ -117,7 +117,7 @@ def test_two_containers_keep_their_connections_and_their_host_name(stage: Stage)
 
 def test_the_operator_may_die_in_the_middle(stage: Stage, lab: labs.Lab) -> None:
     stage.run(pods.pod("orphan", "node-a", pods.sample()))
-    killed = []
+    killed: list[Step] = []
 
     def kill(seen: migrations.Migration) -> None:
         if seen.step in (Step.FREEZE, Step.SAVE) and not killed:

@@ -14,8 +14,6 @@ class Settings:
     """Name of the Kubernetes node: it must be the one in the certificate, peers and operator check it."""
     listen: str = "0.0.0.0:7443"
     """host:port of the gRPC server. Peers on other nodes must reach it; every call is mutual TLS."""
-    metrics: str = "127.0.0.1:7480"
-    """host:port of the Prometheus endpoint; plain HTTP, so on loopback unless told otherwise."""
     tls_dir: Path = Path("/etc/podferry/tls")
     """Directory with ca.crt, tls.crt and tls.key."""
     run_dir: Path = Path("/run/podferry")

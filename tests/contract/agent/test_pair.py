@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -55,14 +56,19 @@ class Agent:
 
     def start(self) -> None:
         root, world = self.world.root / self.node, self.world
-        armed, view, clock = faults.Faults(self.armed), testing.FakePods(world), RealClock()
-        freezer, connections = testing.FakeFreezer(world), testing.FakeConnections(world)
+        armed, clock, freezer = faults.Faults(self.armed), RealClock(), testing.FakeFreezer(world)
+        # Fakes of whole classes, not of protocols.
+        view: Any = testing.FakePods(world)
+        connections: Any = testing.FakeConnections(world)
+        checkpointer: Any = testing.FakeCheckpointer(world)
+        hooks: Any = testing.FakeHooks(world)
+        inspector: Any = None
         self.migrations = registry.Migrations(
             journal.Journals(root / "journal"),
             source.Tools(
                 pods=view,
                 freezer=freezer,
-                checkpointer=testing.FakeCheckpointer(world),
+                checkpointer=checkpointer,
                 connections=connections,
                 sessions=lambda order: ferry_session.FerrySession(self.identity, order),
                 clock=clock,
@@ -71,7 +77,7 @@ class Agent:
             ),
             target.Tools(
                 pods=view,
-                hooks=testing.FakeHooks(world),
+                hooks=hooks,
                 freezer=freezer,
                 tasks=testing.FakeTasks(world),
                 connections=connections,
@@ -82,7 +88,7 @@ class Agent:
         )
         list(self.migrations.recover())
         self.server = grpc.server(futures.ThreadPoolExecutor(16), options=tls.OPTIONS)
-        service = agent_service.AgentService(self.migrations, agent_pb2.Capabilities, inspector=None)
+        service = agent_service.AgentService(self.migrations, agent_pb2.Capabilities, inspector=inspector)
         agent_pb2_grpc.add_AgentServicer_to_server(service, self.server)
         agent_pb2_grpc.add_FerryServicer_to_server(ferry_service.FerryService(self.migrations), self.server)
         port = self.server.add_secure_port(self.endpoint, self.identity.server_credentials())
@@ -127,7 +133,7 @@ class Pair:
             "source_pod": agent_pb2.PodRef(namespace="default", name="a", uid=UID),
             "target_pod": agent_pb2.PodRef(namespace="default", name="b", uid=UID.replace("1", "2")),
         }
-        common = {"migration_id": UID, "token": TOKEN, "containers": ["app", "sidecar"], **pods}
+        common: dict[str, Any] = {"migration_id": UID, "token": TOKEN, "containers": ["app", "sidecar"], **pods}
         expires = int(time.time()) + 60
         self.stub(self.target).Admit(agent_pb2.AdmitRequest(source_node="source", expires_unix=expires, **common))
         start = agent_pb2.StartRequest(
@@ -144,8 +150,10 @@ class Pair:
         return agent_pb2_grpc.AgentStub(channel)
 
     def outcome(self, agent: Agent, seconds: float = 60) -> agent_pb2.Report:
-        *_, last = self.stub(agent).Watch(agent_pb2.MigrationRef(migration_id=UID), timeout=seconds)
-        return last
+        reports: list[agent_pb2.Report] = list(
+            self.stub(agent).Watch(agent_pb2.MigrationRef(migration_id=UID), timeout=seconds)
+        )
+        return reports[-1]
 
     def settle(self) -> None:
         """Wait until the world is where it will stay."""

@@ -74,6 +74,24 @@ class Progress:
             self._version += 1
             self._changed.notify_all()
 
+    def set(self, **fields: float | str) -> None:
+        """Set fields of the report by name."""
+
+        def change(report: agent_pb2.Report) -> None:
+            for field, value in fields.items():
+                setattr(report, field, value)
+
+        self.update(change)
+
+    def add(self, **fields: int) -> None:
+        """Add to counters of the report by name."""
+
+        def change(report: agent_pb2.Report) -> None:
+            for field, more in fields.items():
+                setattr(report, field, getattr(report, field) + more)
+
+        self.update(change)
+
     def audit(self, audits: list[agent_pb2.ConnectionAudit]) -> None:
         """Enter each connection's fate: all in the totals, the first AUDIT_LIMIT by name."""
 
@@ -99,10 +117,14 @@ class Progress:
         `active` is asked at least every `poll` seconds.
         """
         seen = -1
+
+        def news() -> bool:
+            return self._version != seen
+
         while True:
             with self._changed:
-                self._changed.wait_for(lambda last=seen: self._version != last, timeout=poll)
-                report, changed, seen = self._copy(), self._version != seen, self._version
+                changed = self._changed.wait_for(news, timeout=poll)
+                report, seen = self._copy(), self._version
             if changed:
                 yield report
             if report.outcome != agent_pb2.RUNNING or not active():

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from podferry import errors, ids
 from podferry.wire import agent_pb2
@@ -70,7 +71,7 @@ class Migrations:
         with self._lock:
             known = self._targets.get(order.migration_id)
             if known is None:
-                report = self._progress(order.migration_id, agent_pb2.TARGET, self._target_tools)
+                report = self._progress(order.migration_id, agent_pb2.TARGET)
                 journal = self._journals.open(order.migration_id, "target")
                 known = target.TargetMigration(order, journal, report, self._target_tools)
                 self._targets[order.migration_id] = known
@@ -134,12 +135,11 @@ class Migrations:
         """Take up what an earlier life of the agent left; yields a line for each migration, for the log."""
         for journal in self._journals.all():
             finished = journal.facts("finished")
-            tools = self._source_tools if journal.role == "source" else self._target_tools
             role = agent_pb2.SOURCE if journal.role == "source" else agent_pb2.TARGET
             if finished is not None:
-                report = self._progress(journal.migration_id, role, tools)
+                report = self._progress(journal.migration_id, role)
                 last = agent_pb2.Report.FromString(base64.b64decode(finished["report"]))
-                report.update(lambda current, last=last: current.CopyFrom(last))
+                report.update(partial(_copy, last))
                 admitted = journal.facts("admitted")
                 order = agent_pb2.AdmitRequest.FromString(base64.b64decode(admitted["order"] if admitted else ""))
                 done = Finished(order, journal, report)
@@ -153,7 +153,7 @@ class Migrations:
                 yield f"{journal.migration_id}: source, {'finishing' if journal.has('committed') else 'rolling back'}"
             elif (admitted := journal.facts("admitted")) is not None:
                 order = agent_pb2.AdmitRequest.FromString(base64.b64decode(admitted["order"]))
-                report = self._progress(order.migration_id, role, tools)
+                report = self._progress(order.migration_id, role)
                 coming = target.TargetMigration(order, journal, report, self._target_tools)
                 self._targets[order.migration_id] = coming
                 threading.Thread(target=coming.recover, name=ids.object_name(order.migration_id), daemon=True).start()
@@ -162,13 +162,15 @@ class Migrations:
                 journal.remove()
 
     def _start(self, order: agent_pb2.StartRequest, journal: journals.Journal) -> source.SourceMigration:
-        report = self._progress(order.migration_id, agent_pb2.SOURCE, self._source_tools)
+        report = self._progress(order.migration_id, agent_pb2.SOURCE)
         migration = source.SourceMigration(order, journal, report, self._source_tools)
         self._sources[order.migration_id] = migration
         threading.Thread(target=migration.run, name=ids.object_name(order.migration_id), daemon=True).start()
         return migration
 
-    def _progress(
-        self, migration_id: str, role: agent_pb2.Role, tools: source.Tools | target.Tools
-    ) -> progress.Progress:
-        return progress.Progress(migration_id, role, tools.clock)
+    def _progress(self, migration_id: str, role: agent_pb2.Role) -> progress.Progress:
+        return progress.Progress(migration_id, role, self._source_tools.clock)
+
+
+def _copy(last: agent_pb2.Report, current: agent_pb2.Report) -> None:
+    current.CopyFrom(last)

@@ -150,20 +150,20 @@ class SourceMigration:
         for container in pod.containers:
             directory = self._directory / container.name
             saved = self._tools.checkpointer.save(pod, container, directory, deadline=deadline)
-            self.progress.update(lambda report, saved=saved: _add(report, "memory_bytes", saved.memory_bytes))
+            self.progress.add(memory_bytes=saved.memory_bytes)
             self._check()
         self._reach(faults.FaultPoint.SAVE_DONE)
 
     def _send(self, pod: pods.Pod, deadline: float) -> None:
         self.progress.enter(Step.SEND)
         total = sum(images.size(self._directory / container.name) for container in pod.containers)
-        self.progress.update(lambda report: setattr(report, "image_bytes", total))
+        self.progress.set(image_bytes=total)
         self._reach(faults.FaultPoint.SEND_STARTED)
         for container in pod.containers:
-            self.session.send_images(container.name, self._directory / container.name, self._count_sent, deadline)
+            self.session.send_images(container.name, self._directory / container.name, self._sent_images, deadline)
 
-    def _count_sent(self, sent: int) -> None:
-        self.progress.update(lambda report: _add(report, "image_bytes_sent", sent))
+    def _sent_images(self, size: int) -> None:
+        self.progress.add(image_bytes_sent=size)
 
     def _restore(self, deadline: float) -> None:
         self.progress.enter(Step.RESTORE)
@@ -206,7 +206,7 @@ class SourceMigration:
         """Make the target resume, whatever it takes; the containers stay frozen behind the lock."""
         if self.progress.step is None:
             self.progress.restore(Step.COMMIT)
-        self.progress.update(lambda report: setattr(report, "committed", True))
+        self.progress.set(committed=True)
         self.progress.enter(Step.RESUME)
         self._insist(self._resume)
         self.progress.enter(Step.CLEANUP)
@@ -240,8 +240,7 @@ class SourceMigration:
                 action(attempt)
             except Exception as error:
                 log.warning("%s: committed, not finished yet: %s", self._name, error, exc_info=error)
-                message = errors.tail(str(error))
-                self.progress.update(lambda report, message=message: setattr(report, "message", message))
+                self.progress.set(message=errors.tail(str(error)))
                 time.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
                 attempt += 1
             else:
@@ -301,10 +300,6 @@ class SourceMigration:
     def _reach(self, point: faults.FaultPoint) -> None:
         self._tools.faults.reach(point)
         self._check()
-
-
-def _add(report: agent_pb2.Report, field: str, value: int) -> None:
-    setattr(report, field, getattr(report, field) + value)
 
 
 def _measured(report: agent_pb2.Report, dead: float, freeze: float) -> None:

@@ -179,7 +179,7 @@ class TargetMigration:
                 self._journal.record("committed", durable=True)
                 order = self.order
                 self._tools.hooks.commit(order.migration_id, order.target_pod.uid, list(order.containers))
-                self.progress.update(lambda report: setattr(report, "committed", True))
+                self.progress.set(committed=True)
                 self.progress.enter(Step.RESUME)
             self._tools.faults.reach(faults.FaultPoint.TARGET_RESUMING)
             self._enter()
@@ -214,7 +214,7 @@ class TargetMigration:
         """Take up what an earlier life of the agent left: undo it, or wait in doubt, or resume."""
         if self._journal.has("committed"):
             self.progress.restore(Step.RESUME)
-            self.progress.update(lambda report: setattr(report, "committed", True))
+            self.progress.set(committed=True)
             self.commit()
             self.audit()
         elif self._journal.has("in-doubt"):
@@ -231,7 +231,7 @@ class TargetMigration:
     # --- plumbing
 
     def _hook_waits(self) -> None:
-        self.progress.update(lambda report: setattr(report, "hook_waiting", True))
+        self.progress.set(hook_waiting=True)
 
     def _enter(self) -> None:
         """Stand in the pod's network namespace with the engine, rebuilt from the kept batches after a restart."""

@@ -40,7 +40,7 @@ class FerryService(agent_pb2_grpc.FerryServicer):
             opening = next(request_iterator, agent_pb2.FromSource()).open
             migration = self._migrations.target(opening, tls.peer_names(context))
             ended = errors.Transient("the session with the source ended", reason="SessionLost")
-            # In a thread of its own: callbacks run in the one that serves all calls of this agent, and undoing takes time.
+            # In a thread of its own: callbacks run in the one that serves all calls, and undoing takes time.
             context.add_callback(threading.Thread(target=migration.failed, args=(ended,), daemon=True).start)
             try:
                 if opening.resume:
@@ -58,7 +58,7 @@ class FerryService(agent_pb2_grpc.FerryServicer):
 def _end(
     migration: target.TargetMigration | registry.Finished, messages: Iterator[agent_pb2.FromSource]
 ) -> Iterator[agent_pb2.FromTarget]:
-    """Hear the decision, whichever session it comes in, and answer it; a stream that ends without one decides nothing."""
+    """Hear the decision, whichever session it comes in, and answer it; without one the stream decides nothing."""
     message = next(messages, agent_pb2.FromSource())
     match message.WhichOneof("message"):
         case "commit":

@@ -26,6 +26,9 @@ OPEN_SECONDS = 40.0
 COMMIT_SECONDS = 30.0
 """How long one attempt to commit may take before it is made again on a new stream."""
 
+ROLLBACK_SECONDS = 5.0
+"""How long a target may take to undo before the source stops waiting for it; the source itself is undone by then."""
+
 QUEUE_LENGTH = 4
 """Messages of at most 1 MiB between the reader of the images and the network."""
 
@@ -92,12 +95,14 @@ class FerrySession:
 
     def rollback(self, reason: str, message: str) -> None:
         """Tell the target to undo; a target that cannot be told undoes by itself, or is told by the operator."""
-        with contextlib.suppress(errors.PodferryError):  # the end of the stream is the expected answer
+        with contextlib.suppress(errors.PodferryError):
             if self._stream is None or self._stream.lost:
                 self.open(resume=True)
             say = agent_pb2.FromSource(rollback=agent_pb2.Rollback(reason=reason, message=message))
             self._say(say, time.monotonic() + 1)
-            self._answer("failed", time.monotonic() + 5)
+            deadline = time.monotonic() + ROLLBACK_SECONDS
+            while True:  # answers to what was asked before may still come; the end of the stream raises
+                self._live().answer(deadline)
 
     def cancel(self) -> None:
         """End the stream at once."""

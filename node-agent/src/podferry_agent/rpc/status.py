@@ -50,7 +50,7 @@ def answered(context: grpc.ServicerContext) -> Iterator[None]:
     except errors.PodferryError as error:
         abort(context, error)
     except Exception as error:
-        if not context.is_active() or context.code() is not None:  # cancelled by the peer, or aborted inside
+        if not context.is_active():  # cancelled by the peer
             raise
         log.exception("a call failed")
         abort(context, errors.Inconsistent(f"{type(error).__name__}: {error}", reason="InternalError"))
@@ -59,7 +59,7 @@ def answered(context: grpc.ServicerContext) -> Iterator[None]:
 def translate(error: grpc.RpcError, what: str) -> errors.PodferryError:
     """Return what a failed call means to its caller; `what` names the call."""
     status = error.code()
-    reason = dict(error.trailing_metadata() or ()).get(REASON_KEY)
+    reason = next((str(item.value) for item in error.trailing_metadata() or () if item.key == REASON_KEY), None)
     message = f"{what}: {error.details() or status.name}"
     match status:
         case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.DEADLINE_EXCEEDED | grpc.StatusCode.CANCELLED:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import grpc
 
@@ -60,7 +61,7 @@ class Identity:
 
 def peer_names(context: grpc.ServicerContext) -> set[str]:
     """Return the DNS names in the certificate of whoever calls."""
-    names: Iterable[bytes] = context.auth_context().get("x509_subject_alternative_name", [])
+    names = cast("Iterable[bytes]", context.auth_context().get("x509_subject_alternative_name", ()))
     return {name.decode() for name in names}
 
 
