@@ -50,17 +50,17 @@ def _build(node: Path, application: Sequence[Path], out: Path) -> None:
     environment = ["PATH=/usr/bin", "PYTHONUNBUFFERED=1"]
     python = {"Env": environment, "Cmd": ["/usr/bin/python3", "/app/server.py"], "WorkingDir": "/"}
     redis = {"Env": environment, "Cmd": ["/usr/bin/redis-server", "--protected-mode", "no"], "WorkingDir": "/data"}
-    _archive(archives / "pause.tar", layout.PAUSE_IMAGE, [scratch / "pause.tar"], {"Cmd": ["/pause"]})
-    _archive(archives / "sample.tar", layout.SAMPLE_IMAGE, [layers / "python.tar", scratch / "application.tar"], python)
-    _archive(archives / "redis.tar", layout.REDIS_IMAGE, [layers / "redis.tar"], redis)
+    archive(archives / "pause.tar", layout.PAUSE_IMAGE, [scratch / "pause.tar"], {"Cmd": ["/pause"]})
+    archive(archives / "sample.tar", layout.SAMPLE_IMAGE, [layers / "python.tar", scratch / "application.tar"], python)
+    archive(archives / "redis.tar", layout.REDIS_IMAGE, [layers / "redis.tar"], redis)
     image_store.build(node / "root.squashfs", archives, scratch / "root", tree)
     node_image.squash(tree, out / "images.squashfs")
     shutil.rmtree(tree)
     shutil.rmtree(scratch)
 
 
-def _archive(out: Path, name: str, layers: Sequence[Path], settings: dict[str, Any]) -> None:
-    """Write an OCI image layout (image-spec v1) as a tar that `ctr images import` reads."""
+def archive(out: Path, name: str, layers: Sequence[Path], settings: dict[str, Any]) -> None:
+    """Write one image as an OCI image layout (image-spec v1) in a tar, as `ctr images import` reads it."""
     blobs = [layer.read_bytes() for layer in layers]
     config = {
         "architecture": "amd64",

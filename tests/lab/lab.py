@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from tests.lab import (
     certificates,
@@ -34,6 +34,7 @@ from tests.lab import (
     project_disk,
     python_disk,
     signals,
+    slots,
     state,
 )
 from tests.lab import node as lab_node
@@ -42,7 +43,7 @@ from tests.lab.kubeapi import kubeconfig
 from podferry import errors, ids
 
 NODES = ("node-a", "node-b")
-BOOT_SECONDS = 60.0
+BOOT_SECONDS = 180.0
 API_SECONDS = 20.0
 REPOSITORY = project_disk.REPOSITORY
 
@@ -83,6 +84,7 @@ class Lab:
         self._authority = certificates.Authority()
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._exit = contextlib.ExitStack()
+        self._slot: IO[str] | None = None
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -108,6 +110,7 @@ class Lab:
         if state.load(self.name) is not None:
             raise errors.Permanent(f"a lab called {self.name} is up already", reason="LabExists")
         found = disks(self._report)
+        self._slot = slots.take()
         options = machine.accelerator(found.node)
         self._state.save()
         self._network.create(self._names)
@@ -157,6 +160,8 @@ class Lab:
             self._state.remove()
             for child in self._children.values():
                 child.wait()
+            if self._slot is not None:
+                self._slot.close()
 
     # -- places ----------------------------------------------------------------------------------------------------
 
@@ -259,9 +264,9 @@ class Lab:
         """Return what a part on the host ("api", "controllers", "operator", a node's QEMU) has written."""
         return (self.folder / f"{name}.log").read_text(errors="replace")
 
-    def collect_logs(self) -> Path:
-        """Copy the logs of every part into build/lab-logs/NAME/ and return that folder."""
-        return logs.collect(self.folder, self.nodes.values(), REPOSITORY / "build/lab-logs" / self.name)
+    def collect_logs(self, name: str = "") -> Path:
+        """Copy the logs of every part into build/lab-logs/NAME/ (the lab's name by default) and return that folder."""
+        return logs.collect(self.folder, self.nodes.values(), REPOSITORY / "build/lab-logs" / (name or self.name))
 
     # -- inside ----------------------------------------------------------------------------------------------------
 

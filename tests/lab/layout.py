@@ -6,7 +6,6 @@ Only the standard library may be imported here: the guests load this module whil
 from __future__ import annotations
 
 import ipaddress
-import re
 
 NETWORK = ipaddress.IPv4Network("10.77.0.0/16")
 """The one flat layer-2 network of nodes, pods and clients."""
@@ -45,21 +44,6 @@ FIXED_ADDRESS_ANNOTATION = "cni.projectcalico.org/ipAddrs"
 def node_address(index: int) -> str:
     """Return the address of the node with `index`, counted from 1."""
     return f"10.77.0.{index}"
-
-
-def pod_range(index: int) -> ipaddress.IPv4Network:
-    """Return the range from which the node with `index` (from 1) gives addresses to its pods."""
-    return ipaddress.IPv4Network(f"10.77.{index}.0/24")
-
-
-def pod_mac(address: str) -> str:
-    """Return the MAC that belongs to a pod's address, the same on every node, so that neighbour entries stay right."""
-    return "0a:58:" + ":".join(f"{byte:02x}" for byte in ipaddress.IPv4Address(address).packed)
-
-
-def kernel_arguments(text: str) -> dict[str, str]:
-    """Return the `lab.KEY=VALUE` words of a kernel command line as {KEY: VALUE}."""
-    return dict(re.findall(r"\blab\.(\w+)=(\S+)", text))
 
 
 def words(text: str) -> tuple[str, ...]:

@@ -13,7 +13,8 @@ from tests.lab import channel, layout
 
 from podferry import errors
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 18
+"""Most bytes of a file in one message."""
 _MARGIN = 15.0
 """Seconds that an answer may take longer than the command's own timeout."""
 
@@ -125,7 +126,9 @@ class Node:
 
     def put(self, path: str, data: bytes, mode: int = 0o644) -> None:
         """Write a file, its folders made as needed."""
-        self._control.ask("put", path=path, data=base64.b64encode(data).decode(), mode=mode)
+        for offset in range(0, len(data) or 1, _CHUNK):
+            piece = base64.b64encode(data[offset : offset + _CHUNK]).decode()
+            self._control.ask("put", path=path, data=piece, offset=offset, mode=mode)
 
     def get(self, path: str, offset: int = 0) -> bytes:
         """Return a file's content from `offset` on.

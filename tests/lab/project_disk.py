@@ -15,6 +15,8 @@ from tests.lab import cache, command, layout, node_image, progress
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _HOOK = Path("node-agent/src/hook")
+_CNI = Path(__file__).with_name("guest") / "cni.c"
+_C_FLAGS = ("-std=gnu11", "-O2", "-static", "-s", "-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wformat=2")
 _CODE = ("node-agent/src/podferry", "node-agent/src/podferry_agent", "tests/lab")
 _NOT_FOR_NODES = ("tests/lab/demo", "tests/lab/kubeapi", "tests/lab/controllers", "tests/lab/workloads")
 _SUFFIXES = ("", ".py", ".toml", ".json", ".proto")
@@ -24,28 +26,33 @@ def get(report: progress.Reporter) -> Path:
     """Return `project.squashfs` for the files as they are now."""
     files = _files()
     content = [(path.as_posix(), cache.key(REPOSITORY / path)) for path in files]
-    hook = runtime_hook(report)
+    compiled = binaries(report)
 
     def steps(out: Path) -> Sequence[progress.Step]:
-        return [progress.Step("project code", lambda: _build(files, hook, out))]
+        return [progress.Step("project code", lambda: _build(files, compiled, out))]
 
-    key = cache.key(content, str(hook), Path(__file__))
+    key = cache.key(content, compiled.name, Path(__file__))
     return cache.artefact("project", key, steps, report) / "project.squashfs"
 
 
-def runtime_hook(report: progress.Reporter) -> Path:
-    """Return the compiled OCI runtime hook."""
-    folder = REPOSITORY / _HOOK
-    sources = sorted(path for path in folder.iterdir() if path.is_file())
+def binaries(report: progress.Reporter) -> Path:
+    """Return the folder with what is compiled for nodes, static: the runtime hook and the CNI plugin."""
+    sources = sorted(path for path in (REPOSITORY / _HOOK).iterdir() if path.is_file())
 
     def steps(out: Path) -> Sequence[progress.Step]:
-        return [progress.Step("compile", lambda: _compile(folder, out))]
+        return [progress.Step("compile", lambda: _compile(out))]
 
-    return cache.artefact("hook", cache.key(*sources), steps, report) / "podferry-runtime"
+    return cache.artefact("binaries", cache.key(*sources, _CNI, _C_FLAGS), steps, report)
 
 
-def _compile(folder: Path, out: Path) -> None:
-    command.run(["make", "--silent", "-C", folder, f"BUILD={out}"])
+def _compile(out: Path) -> None:
+    command.run(["make", "--silent", "-C", REPOSITORY / _HOOK, f"BUILD={out}"])
+    compile_cni(out / "podferry-lab-cni")
+
+
+def compile_cni(out: Path, *options: str) -> None:
+    """Compile the CNI plugin for nodes, or with further options for a test."""
+    command.run(["gcc", *_C_FLAGS, *options, "-o", out, _CNI])
 
 
 def _files() -> list[Path]:
@@ -61,13 +68,12 @@ def _files() -> list[Path]:
     )
 
 
-def _build(files: Sequence[Path], hook: Path, out: Path) -> None:
+def _build(files: Sequence[Path], compiled: Path, out: Path) -> None:
     tree = out / "tree"
     for file in files:
         (tree / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(REPOSITORY / file, tree / file)
-    (tree / "bin").mkdir()
-    shutil.copy2(hook, tree / "bin/podferry-runtime")
+    shutil.copytree(compiled, tree / "bin")
     unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
     compileall.compile_dir(
         tree, quiet=2, stripdir=str(tree), prependdir=layout.GUEST_CODE, invalidation_mode=unchecked, workers=1

@@ -18,16 +18,21 @@ def _leave(number: int, _: FrameType | None) -> NoReturn:
 
 @contextlib.contextmanager
 def unwinding() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into SystemExit while inside; only the main thread can, elsewhere this does nothing."""
+    """Turn SIGTERM and SIGHUP into SystemExit while inside, except those that the program handles already.
+
+    Only the main thread can do that; elsewhere this does nothing.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, _leave) for number in _ENDING}
+    ours = [number for number in _ENDING if signal.getsignal(number) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, _leave)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextlib.contextmanager

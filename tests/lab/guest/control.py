@@ -124,9 +124,13 @@ def _execute(request: Message) -> Message:
 
 
 def _put(request: Message) -> Message:
+    """Write a piece of a file at `offset`; the file ends there."""
     path = Path(request["path"])
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(base64.b64decode(request["data"]))
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT), "wb") as file:  # noqa: PTH123
+        file.truncate(request["offset"])
+        file.seek(request["offset"])
+        file.write(base64.b64decode(request["data"]))
     path.chmod(request["mode"])
     return {}
 
@@ -169,11 +173,14 @@ def main() -> None:
     def serve(line: bytes) -> None:
         _write(port, lock, control.answer(json.loads(line)))
 
-    pending = b""
+    pending: list[bytes] = []
     while True:
         data = os.read(port, 65536)
         if not data:  # nobody is connected on the host's side; there is nothing to poll on
             time.sleep(0.05)
-        *lines, pending = (pending + data).split(b"\n")
+        # Reads bring a page at a time: a long line is joined once, when its end is there.
+        *lines, rest = data.split(b"\n")
         for line in lines:
-            threading.Thread(target=serve, args=(line,), daemon=True).start()
+            threading.Thread(target=serve, args=(b"".join((*pending, line)),), daemon=True).start()
+            pending.clear()
+        pending.append(rest)

@@ -37,6 +37,7 @@ class Service:
     argv: tuple[str, ...]
     keep_children: bool = False
     """Whether children outlive it: containerd's shims do."""
+    environment: tuple[tuple[str, str], ...] = ()
     ready: Callable[[], bool] = lambda: True
     """Whether it serves; asked while it runs."""
 
@@ -62,7 +63,14 @@ def _containerd_ready() -> bool:
 SERVICES = {
     service.name: service
     for service in (
-        Service("containerd", ("/usr/bin/containerd",), keep_children=True, ready=_containerd_ready),
+        Service(
+            "containerd",
+            ("/usr/bin/containerd",),
+            keep_children=True,
+            # Also for its shims and runc: short-lived or small, so they need not collect their garbage that often.
+            environment=(("GOGC", "400"),),
+            ready=_containerd_ready,
+        ),
         Service(
             "kubelet",
             (
@@ -104,7 +112,8 @@ class Supervisor:
         if self._thread is not None and self._thread.is_alive():
             raise ValueError(f"{self._service.name} runs already")
         self._wanted.set()
-        self._thread = threading.Thread(target=self._run, args=({**os.environ, **environment}, arguments), daemon=True)
+        merged = {**os.environ, **dict(self._service.environment), **environment}
+        self._thread = threading.Thread(target=self._run, args=(merged, arguments), daemon=True)
         self._thread.start()
 
     def stop(self, seconds: float) -> None:
