@@ -74,7 +74,7 @@ class Http:
         return answer.body
 
     @contextlib.contextmanager
-    def watching(self, path: str, *, accept: str = "", seconds: int = 20, **query: str) -> Iterator[Iterator[Json]]:
+    def watching(self, path: str, *, accept: str = "", seconds: int = 60, **query: str) -> Iterator[Iterator[Json]]:
         """Open a watch and give its events; it ends after `seconds`."""
         query = {"watch": "true", "timeoutSeconds": str(seconds)} | query
         headers = {**self._headers, "Accept": accept or "application/json"}
@@ -101,7 +101,7 @@ def _events(answer: urllib3.BaseHTTPResponse) -> Iterator[Json]:
         yield from (json.loads(line) for line in lines if line.strip())
 
 
-def eventually(check: Callable[[], Any], *, seconds: float = 20, what: str = "") -> Any:
+def eventually(check: Callable[[], Any], *, seconds: float = 60, what: str = "") -> Any:
     """Return the first true value that `check` gives; fail when there is none in time."""
     deadline = time.monotonic() + seconds
     while True:

@@ -93,7 +93,7 @@ def embedded(folder: pathlib.Path) -> Iterator[Cluster]:
         yield cluster
     finally:
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
     assert "Traceback" not in log.read_text()
 
 

@@ -27,7 +27,7 @@ def _operator(space: Space, log: pathlib.Path, *, killed: bool = False) -> Itera
             yield
         finally:
             process.send_signal(signal.SIGKILL if killed else signal.SIGTERM)
-            code = process.wait(20)
+            code = process.wait(60)
     assert killed or code == 0, log.read_text()
     assert "Traceback" not in log.read_text(), log.read_text()
 

@@ -209,17 +209,17 @@ def test_describe_a_pod(space: Space) -> None:
 
 def test_wait(space: Space) -> None:
     _apply(space, ferry())
-    waiting = _start(space, "wait", "--for=condition=Ready", "ferry/one", "--timeout=20s")
+    waiting = _start(space, "wait", "--for=condition=Ready", "ferry/one", "--timeout=60s")
     patched = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
     path = space.path("ferries", "one")
     space.http.expect(200, "PATCH", f"{path}/status", patched, kind=MERGE)
     patched["status"]["conditions"][0]["status"] = "True"
     space.http.expect(200, "PATCH", f"{path}/status", patched, kind=MERGE)
-    assert waiting.communicate(timeout=30)[0].strip() == "ferry.probe.podferry.dev/one condition met"
+    assert waiting.communicate(timeout=70)[0].strip() == "ferry.probe.podferry.dev/one condition met"
     assert "condition met" in space.kubectl.run("wait", "--for=jsonpath={.spec.seats}=10", "ferry/one", "--timeout=5s")
-    waiting = _start(space, "wait", "--for=delete", "ferry/one", "--timeout=20s")
+    waiting = _start(space, "wait", "--for=delete", "ferry/one", "--timeout=60s")
     space.kubectl.run("delete", "ferry", "one")
-    assert waiting.wait(30) == 0
+    assert waiting.wait(70) == 0
     assert "timed out" in _refusal_of_wait(space)
 
 
@@ -268,7 +268,7 @@ def test_delete_waits_for_finalizers(space: Space) -> None:
     time.sleep(0.3)  # not a wait for anything: long enough to see that it does not return
     assert deleting.poll() is None
     space.kubectl.run("patch", "ferry", "one", "--type=json", "-p", '[{"op":"remove","path":"/metadata/finalizers"}]')
-    assert deleting.wait(20) == 0
+    assert deleting.wait(60) == 0
     assert "NotFound" in _refusal(space, "delete", "ferry", "one")
     assert space.kubectl.run("delete", "ferry", "one", "--ignore-not-found") == ""
 

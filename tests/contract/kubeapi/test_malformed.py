@@ -79,6 +79,8 @@ def test_patches(space: Space, plural: str, kind: str, body: Any) -> None:
         {"labelSelector": "a in"},
         {"fieldSelector": "a"},
         {"continue": "x"},
+        {"limit": "x"},
+        {"watch": "true", "timeoutSeconds": "x"},
     ],
     ids=str,
 )

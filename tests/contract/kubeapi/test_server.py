@@ -55,10 +55,8 @@ def test_termination_does_not_wait_for_watches() -> None:
         with http.watching("/api/v1/namespaces") as events:
             first = next(events)
             assert first["object"]["metadata"]["name"] == "default"
-            started = time.monotonic()
             process.send_signal(signal.SIGTERM)
-            assert process.wait(10) == 0
-            assert time.monotonic() - started < 5
+            assert process.wait(20) == 0  # the watch itself would last for a minute
 
 
 def test_in_process() -> None:
