@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.support import capture, move
 
+from podferry import errors
 from podferry_agent.connections import wakeup
 
 pytestmark = pytest.mark.net
@@ -29,12 +30,12 @@ def moved(
                     steps.flush()
                 steps.cut(lock=lock)
                 if not lock:
-                    move.pause(0.1)  # the address is on the target before the connections are: see below
+                    move.pause(1)  # the source acknowledges what the target will never have
                 steps.resume()
                 steps.wake(1)
             move.pause(1.5)
         report = scene.client.finish()
-        untouched = not report["errors"] and report["silent"] < 1.5
+        untouched = not report["errors"] and report["sent"] == report["received"]
         return capture.examine(wire.segments(), scene.dark), untouched
 
 
@@ -47,7 +48,11 @@ def test_without_the_flush_data_is_lost_on_the_way(tmp_path: Path, *, flush: boo
 
 @pytest.mark.parametrize("lock", [True, False])
 def test_without_the_lock_the_source_goes_on_alone(tmp_path: Path, *, lock: bool) -> None:
-    found, untouched = moved(tmp_path, "paced", 20, flush=False, lock=lock)
+    try:
+        found, untouched = moved(tmp_path, "paced", 20, flush=False, lock=lock)
+    except errors.Permanent as error:  # what was read while it moved does not even fit together
+        assert (error.reason, lock) == ("RebuildFailed", False)  # noqa: PT017
+        return
     assert untouched == lock, found
 
 
