@@ -205,4 +205,3 @@ def test_begin_leaves_other_states_alone() -> None:
         nowhere = four_tuple.FourTuple(bytes(4), 1, bytes(4), 1)
         assert taking.begin(accepted, snapshot.Key("app", 1, 1), nowhere, {}) is None
         assert tcp_info.read(fresh).state == state.State.CLOSE
-        assert time.monotonic() > 0

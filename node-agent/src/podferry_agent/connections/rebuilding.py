@@ -195,8 +195,8 @@ def _receive_fin(rebuilding: Rebuilding, image: snapshot.ConnectionSnapshot, inj
 
 def _set_buffers(connection: socket.socket, buffers: snapshot.Buffers) -> None:
     """Set both sizes and then which of them are fixed: a forced size would switch the kernel's tuning off."""
-    connection.setsockopt(socket.SOL_SOCKET, _SNDBUFFORCE, buffers.sndbuf // 2)
-    connection.setsockopt(socket.SOL_SOCKET, _RCVBUFFORCE, buffers.rcvbuf // 2)
+    connection.setsockopt(socket.SOL_SOCKET, _SNDBUFFORCE, (buffers.sndbuf + 1) // 2)
+    connection.setsockopt(socket.SOL_SOCKET, _RCVBUFFORCE, (buffers.rcvbuf + 1) // 2)
     connection.setsockopt(socket.SOL_SOCKET, _BUF_LOCK, buffers.locked)
 
 
@@ -214,7 +214,7 @@ def _write(connection: socket.socket, data: bytes, buffers: snapshot.Buffers) ->
         try:
             view = view[connection.send(view[:_CHUNK], socket.MSG_DONTWAIT) :]
         except OSError as error:
-            if error.errno not in {errno.EAGAIN, errno.ENOMEM} or sndbuf > 2 * snapshot.QUEUE_LIMIT:
+            if error.errno not in {errno.EAGAIN, errno.ENOMEM, errno.ENOBUFS} or sndbuf > 2 * snapshot.QUEUE_LIMIT:
                 raise
             sndbuf, rcvbuf = sndbuf * 2, rcvbuf * 2
             _set_buffers(connection, buffers._replace(sndbuf=sndbuf, rcvbuf=rcvbuf))
