@@ -42,7 +42,7 @@ def armed(lab: labs.Lab, stage: Stage) -> Iterator[Callable[[str, FaultPoint, st
         lab.nodes[node].service("agent").wait_ready()
 
 
-def unharmed(stage: Stage, lab: labs.Lab, attempt: Callable[[], migrations.Migration]) -> migrations.Migration:
+def unharmed(stage: Stage, lab: labs.Lab, attempt: Callable[[], migrations.Migration]) -> None:
     """Run an attempt that must fail under live clients; check that nobody noticed and that nothing is left."""
     stage.run(pods.pod("stay", "node-a", pods.sample()))
     with stage.site.client("stay", stage.site.address("stay"), connections=5, pace=0.1) as client:
@@ -59,7 +59,6 @@ def unharmed(stage: Stage, lab: labs.Lab, attempt: Callable[[], migrations.Migra
     assert stage.site.running_on(pods.SAMPLE) == ["node-a"]
     assert [one["metadata"]["name"] for one in stage.site.cluster.all("pods", "app=stay")] == ["stay"]
     nothing_left(lab)
-    return failed
 
 
 def nothing_left(lab: labs.Lab) -> None:
@@ -113,5 +112,4 @@ def test_the_source_agent_is_killed_in_the_cut(
     stage: Stage, lab: labs.Lab, armed: Callable[[str, FaultPoint, str], None]
 ) -> None:
     armed("node-a", FaultPoint.CUT_LOCKED, "kill")
-    failed = unharmed(stage, lab, lambda: attempt(stage))
-    assert failed.conditions["Succeeded"].reason == "AgentRestarted"
+    unharmed(stage, lab, lambda: attempt(stage))
