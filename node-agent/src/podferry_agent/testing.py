@@ -164,6 +164,7 @@ class FakeSource:
 
     world: World
     count: int = 3
+    unmovable: tuple[()] = ()
 
     @property
     def digest(self) -> bytes:
@@ -194,6 +195,10 @@ class FakeSource:
     def lock(self) -> None:
         """Let nothing pass."""
         self.world.gate = {"lock"}
+
+    def early_batches(self) -> Iterator[bytes]:
+        """Nothing is known early."""
+        yield from ()
 
     def batches(self) -> Iterator[bytes]:
         """Yield every connection."""

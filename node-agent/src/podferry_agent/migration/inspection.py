@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,11 @@ from podferry.tcp import inventory
 from podferry.wire import agent_pb2
 from podferry_agent.connections import backend
 from podferry_agent.runtime import pods
+
+PATIENCE_SECONDS = 2.0
+"""How long a socket that no process holds (half open, not accepted yet, closing) may take to be something else."""
+
+LOOK_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +35,19 @@ class Inspector:
         pod = self.pods.find(uid)
         processes = {container.name: self.pids(container.cgroup) for container in pod.containers}
         with self.connections.open(pod.netns, "inspection") as connections:
-            found = connections.inspect(processes)
+            deadline = time.monotonic() + PATIENCE_SECONDS
+            while _passing(found := connections.inspect(processes)) and time.monotonic() < deadline:
+                time.sleep(LOOK_SECONDS)
         return agent_pb2.Inspection(
             containers=[container.name for container in pod.containers],
             memory_bytes=sum(_memory(container.cgroup) for container in pod.containers),
             connections=len(found.movable),
             unmovable=[_unmovable(item) for item in found.unmovable],
         )
+
+
+def _passing(found: inventory.Inventory) -> bool:
+    return any(item.fd < 0 for item in found.unmovable)
 
 
 def _memory(cgroup: Path) -> int:

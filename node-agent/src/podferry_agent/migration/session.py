@@ -30,8 +30,11 @@ class Session(Protocol):
     def prepare(self, connections: int, deadline: float) -> None:
         """Let the target lock its flows and find the sockets that wait to be rebuilt."""
 
+    def send(self, batches: Iterator[bytes], deadline: float) -> None:
+        """Stream what the target may already have of the connections while they are still alive here."""
+
     def rebuild(self, batches: Iterator[bytes], deadline: float) -> tuple[int, bytes]:
-        """Stream snapshots; return (count, digest) of what the target rebuilt and verified."""
+        """Stream the rest; return (count, digest) of what the target rebuilt and verified."""
 
     def commit(self) -> agent_pb2.Resumed:
         """Tell the target that it is decided; return when the tasks run there."""

@@ -15,13 +15,14 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from podferry import clock as clocks
 from podferry import errors, faults, ids
 from podferry.steps import Step
+from podferry.tcp import inventory
 from podferry.wire import agent_pb2
 from podferry_agent.connections import backend
 from podferry_agent.connections import source as engine
@@ -173,7 +174,11 @@ class SourceMigration:
     def _flush(self, pod: pods.Pod, connections: engine.Source, deadline: float) -> None:
         self.progress.enter(Step.FLUSH)
         count = connections.collect({c.name: self._tools.freezer.pids(c.cgroup) for c in pod.containers})
+        if connections.unmovable and not self.order.close_unmovable:
+            named = "; ".join(f"{one.socket} of {one.process}: {one.message}" for one in connections.unmovable)
+            raise errors.RolledBack(f"sockets cannot move: {named}", reason="UnmovableConnections")
         self.session.prepare(count, deadline)
+        self.session.send(connections.early_batches(), deadline)
         if self.order.flush:
             connections.flush()
             moving = connections.drained(min(deadline, time.monotonic() + DRAIN_SECONDS))
@@ -194,7 +199,7 @@ class SourceMigration:
         self._reach(faults.FaultPoint.COMMIT_BEFORE_JOURNAL)
         with self._decision:
             self._check(deadline)
-            self._journal.record("committed", durable=True)
+            self._journal.record("committed", durable=True, closed=_closed(connections.unmovable))
 
     def _sent(self, batches: Iterator[bytes]) -> Iterator[bytes]:
         yield from batches
@@ -224,7 +229,8 @@ class SourceMigration:
             dead = (now - self._locked_at) / 1e9 - resumed.since_unlock_seconds
             freeze = (now - self._frozen_at) / 1e9 - resumed.since_release_seconds
             self.progress.update(lambda report: _measured(report, dead, freeze))
-        self.progress.audit(self.session.audit())
+        closed = [agent_pb2.ConnectionAudit(**one) for one in (self._journal.facts("committed") or {})["closed"]]
+        self.progress.audit([*self.session.audit(), *closed])
 
     def _detach(self) -> None:
         netns = Path((self._journal.facts("freezing") or {})["netns"])
@@ -300,6 +306,15 @@ class SourceMigration:
     def _reach(self, point: faults.FaultPoint) -> None:
         self._tools.faults.reach(point)
         self._check()
+
+
+def _closed(unmovable: Sequence[inventory.Unmovable]) -> list[dict[str, str]]:
+    """Return the fate of the sockets that stay behind and are given up, as fields of a ConnectionAudit."""
+    audits = []
+    for one in unmovable:
+        _, state, local, peer = one.socket.split()
+        audits.append({"local": local, "peer": peer, "state": state, "fate": f"closed: {one.reason}: {one.message}"})
+    return audits
 
 
 def _measured(report: agent_pb2.Report, dead: float, freeze: float) -> None:

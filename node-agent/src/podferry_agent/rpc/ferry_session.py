@@ -76,10 +76,14 @@ class FerrySession:
         message = agent_pb2.FromSource(prepare=agent_pb2.Prepare(connections=connections))
         self._ask(message, "prepared", deadline)
 
-    def rebuild(self, batches: Iterator[bytes], deadline: float) -> tuple[int, bytes]:
-        """Stream snapshots; return what the target rebuilt and verified."""
+    def send(self, batches: Iterator[bytes], deadline: float) -> None:
+        """Stream what the target may already have of the connections."""
         for batch in batches:
             self._say(agent_pb2.FromSource(connections=agent_pb2.Connections(batch=batch)), deadline)
+
+    def rebuild(self, batches: Iterator[bytes], deadline: float) -> tuple[int, bytes]:
+        """Stream the rest; return what the target rebuilt and verified."""
+        self.send(batches, deadline)
         last = agent_pb2.FromSource(connections=agent_pb2.Connections(last=True))
         rebuilt = self._ask(last, "rebuilt", deadline).rebuilt
         return rebuilt.count, rebuilt.digest
