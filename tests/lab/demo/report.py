@@ -48,20 +48,12 @@ def figures(found: evidence.Evidence) -> table.Table:
 def fates(found: evidence.Evidence) -> table.Table:
     """Return one row for each of the first connections, those with a failure or the longest wait first."""
     audit = {one.peer: one for one in found.migration.audit}
-    drawn = table.Table(box=None, pad_edge=False, show_edge=False)
-    for heading in (
-        "connection",
-        "state",
-        "fate",
-        "queued",
-        "peer answered",
-        "longest wait",
-        "compared",
-        "client says",
-    ):
-        drawn.add_column(
-            heading, justify="left" if heading in ("connection", "state", "fate", "client says") else "right"
-        )
+    drawn = table.Table(box=None, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    for heading in ("connection", "state", "fate"):
+        drawn.add_column(heading, no_wrap=True)
+    for heading in ("queued", "answered", "waited", "compared"):
+        drawn.add_column(heading, justify="right", no_wrap=True)
+    drawn.add_column("client", no_wrap=True)
     for connection in sorted(found.connections, key=_badness)[:FATES]:
         drawn.add_row(*_fate(connection, audit.get(connection.local)))
     return drawn

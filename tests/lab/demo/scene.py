@@ -124,12 +124,12 @@ def progress(seen: migrations.Migration, now: float) -> table.Table:
     drawn.add_column("step", style="bold")
     drawn.add_column("at", justify="right", style="dim")
     drawn.add_column("took", justify="right")
-    drawn.add_column("what it does")
+    drawn.add_column("what it does", no_wrap=True, overflow="ellipsis")
     marks = {"pending": "·", "done": "[green]✓", "failed": "[red]✗"}
     began = min((timing.started for timing in seen.timings.values()), default=now)
     for row in SHOWN:
         if row.step is steps.POINT_OF_NO_RETURN:
-            drawn.add_row("", "[dim]─ point of no return ─")
+            drawn.add_row("", "", "", "", "[dim]─── point of no return ───")
         now_is = state(row.step, seen)
         timing = seen.timings.get(row.step)
         drawn.add_row(
