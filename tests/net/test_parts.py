@@ -167,7 +167,7 @@ def test_a_segment_of_ours_is_taken_by_the_peer(
         repair.switch_on(inner)
         rcv_nxt, snd_nxt = (repair.get_seq(inner, queue) for queue in (repair.RECEIVE_QUEUE, repair.SEND_QUEUE))
         repair.select(inner, repair.NO_QUEUE)
-        repair.release(inner, None)
+        repair.switch_off(inner)
         before, heard = tcp_info.read(outer), tcp_info.read(inner)
         clock = repair.get_clock(inner) if timestamps else 0
         sender.send(flow, flow.segment(snd_nxt, rcv_nxt, 0, clock))

@@ -7,6 +7,7 @@ import socket
 from typing import NamedTuple
 
 _MAPPED = bytes(10) + b"\xff\xff"
+_LOOPBACK = bytes(15) + b"\x01"
 
 
 def unmapped(address: bytes) -> bytes:
@@ -45,7 +46,8 @@ class FourTuple(NamedTuple):
     @property
     def loopback(self) -> bool:
         """Whether the connection never leaves its network namespace."""
-        return self.peer == self.local or ipaddress.ip_address(unmapped(self.peer)).is_loopback
+        peer = unmapped(self.peer)
+        return self.peer == self.local or (peer[0] == 127 if len(peer) == 4 else peer == _LOOPBACK)
 
     def __str__(self) -> str:
         return f"{endpoint(self.local, self.local_port)} {endpoint(self.peer, self.peer_port)}"

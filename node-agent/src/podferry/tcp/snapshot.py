@@ -34,7 +34,9 @@ NAME_LIMIT = 253
 OPTIONS_LIMIT = 64
 OPTION_SIZE_LIMIT = 64
 BATCH_SIZE = 1 << 20
-"""Size to cut the stream at, in bytes: a quarter of gRPC's default limit."""
+"""Size to cut the stream at before the cut, in bytes: a quarter of gRPC's default limit."""
+CUT_BATCH_SIZE = 1 << 14
+"""The same in the cut: some 250 connections, so that the target rebuilds while the source still reads."""
 
 _EARLY, _LATE = 1, 2
 _RECORD = struct.Struct("!IB")
@@ -235,7 +237,7 @@ def _encode_head(head: Head) -> bytes:
     return b"".join(parts)
 
 
-def batches(records: Iterable[bytes], size: int = BATCH_SIZE) -> Iterator[bytes]:
+def batches(records: Iterable[bytes], size: int) -> Iterator[bytes]:
     """Cut the stream of `records` into pieces of at most `size` bytes."""
     pending = bytearray()
     for record in records:

@@ -35,6 +35,7 @@ class Rebuilding:
     early: snapshot.Early
     flow: segments.Flow
     connected: bool = False
+    in_repair: bool = False
     image: snapshot.ConnectionSnapshot | None = None
     announcement: wakeup.Announcement | None = None
 
@@ -70,7 +71,11 @@ def _translated(where: four_tuple.FourTuple) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise errors.Permanent(f"cannot rebuild {where}: {error}", reason="RebuildFailed") from error
+        raise _failed(where, error) from error
+
+
+def _failed(where: four_tuple.FourTuple, error: OSError) -> errors.Permanent:
+    return errors.Permanent(f"cannot rebuild {where}: {error}", reason="RebuildFailed")
 
 
 def adopt(connection: socket.socket | None, early: snapshot.Early) -> Rebuilding:
@@ -111,18 +116,20 @@ def finish(rebuilding: Rebuilding, late: snapshot.Late, inject: Inject) -> None:
         Permanent: the kernel refused a step.
     """
     connection, early = rebuilding.socket, rebuilding.early
-    image = snapshot.join(early, late)
-    with _translated(rebuilding.where):
+    image, negotiated, buffers = snapshot.join(early, late), early.head.negotiated, early.head.buffers
+    try:
         if not rebuilding.connected:
             _connect(rebuilding, image.snd_una)
-        _fill(connection, repair.RECEIVE_QUEUE, late.arrived, early.head.buffers)
-        _fill(connection, repair.SEND_QUEUE, image.unacknowledged, early.head.buffers)
-        if early.head.negotiated.timestamps:
-            repair.set_clock(connection, image.ts_val, microseconds=early.head.negotiated.microseconds)
+        _fill(connection, repair.RECEIVE_QUEUE, late.arrived, buffers)
+        _fill(connection, repair.SEND_QUEUE, image.unacknowledged, buffers)
+        if negotiated.timestamps:
+            repair.set_clock(connection, image.ts_val, microseconds=negotiated.microseconds)
         if image.state is state.State.CLOSE_WAIT:
             _receive_fin(rebuilding, image, inject)
         repair.set_window(connection, image.window)
-    rebuilding.image = image
+    except OSError as error:
+        raise _failed(rebuilding.where, error) from error
+    rebuilding.image, rebuilding.in_repair = image, True
 
 
 def take_up(rebuilding: Rebuilding, late: snapshot.Late) -> bool:
@@ -140,7 +147,7 @@ def take_up(rebuilding: Rebuilding, late: snapshot.Late) -> bool:
         where = rebuilding.where
         if connection.getpeername()[:2] != (socket.inet_ntop(where.family, where.peer), where.peer_port):
             return False  # the process has long gone on, and uses the descriptor for something else
-    rebuilding.connected, rebuilding.image = True, image
+    rebuilding.connected, rebuilding.image, rebuilding.in_repair = True, image, repair.is_on(connection)
     return True
 
 
@@ -148,7 +155,21 @@ def abandon(rebuilding: Rebuilding) -> None:
     """Close a prepared connection that has ended on the source meanwhile: its process finds an error or the end."""
     with _translated(rebuilding.where):
         repair.disconnect(rebuilding.socket)
-        repair.release(rebuilding.socket, None)
+        repair.switch_off(rebuilding.socket)
+
+
+def release(rebuilding: Rebuilding) -> None:
+    """Let a complete connection live; the flows are still locked. Nothing if it lives already."""
+    if rebuilding.in_repair:
+        repair.switch_off(rebuilding.socket)
+        rebuilding.in_repair = False
+
+
+def share_port(rebuilding: Rebuilding) -> None:
+    """Give SO_REUSEADDR its value back, which repair mode has cleared; matters only to who binds the port later."""
+    value = options.reuseaddr(rebuilding.early.head.options)
+    if value is not None:
+        rebuilding.socket.setsockopt(*options.REUSEADDR, value)
 
 
 def send_unsent(rebuilding: Rebuilding) -> None:

@@ -35,11 +35,15 @@ def switch_on(connection: socket.socket) -> None:
     connection.setsockopt(_TCP, _REPAIR, 1)
 
 
-def release(connection: socket.socket, reuseaddr: bytes | None) -> None:
-    """Switch repair mode off without the kernel's window probe, and give SO_REUSEADDR its value back."""
+def switch_off(connection: socket.socket) -> None:
+    """Switch repair mode off, without the window probe that the kernel could send; SO_REUSEADDR is off afterwards."""
     connection.setsockopt(_TCP, _REPAIR, _OFF_WITHOUT_PROBE)
-    if reuseaddr is not None:
-        connection.setsockopt(*options.REUSEADDR, reuseaddr)
+
+
+def release(connection: socket.socket, reuseaddr: bytes) -> None:
+    """Switch repair mode off and give SO_REUSEADDR its value back."""
+    switch_off(connection)
+    connection.setsockopt(*options.REUSEADDR, reuseaddr)
 
 
 def is_on(connection: socket.socket) -> bool:

@@ -109,7 +109,8 @@ class Source:
         If nobody calls this, `batches` yields it first.
         """
         self._early_sent = True
-        return self._counted(snapshot.encode_early(taken.early()) for taken in self._taken)
+        records = (snapshot.encode_early(taken.early()) for taken in self._taken)
+        return self._counted(records, snapshot.BATCH_SIZE)
 
     def flush(self) -> None:
         """Close every peer's window: what leaves carries a zero window and no data, and each peer is told at once."""
@@ -132,7 +133,7 @@ class Source:
         """
         if not self._early_sent:
             yield from self.early_batches()
-        yield from self._counted(self._late_records())
+        yield from self._counted(self._late_records(), snapshot.CUT_BATCH_SIZE)
 
     def _late_records(self) -> Iterator[bytes]:
         for number, taken in enumerate(self._taken):
@@ -141,8 +142,8 @@ class Source:
                 self.count += 1
                 yield snapshot.encode_late(late)
 
-    def _counted(self, records: Iterable[bytes]) -> Iterator[bytes]:
-        for batch in snapshot.batches(records):
+    def _counted(self, records: Iterable[bytes], size: int) -> Iterator[bytes]:
+        for batch in snapshot.batches(records, size):
             self._digest.update(batch)
             yield batch
 

@@ -157,8 +157,7 @@ class Target:
         self._links.attach()
         self._links.announce()
         for one in standing:
-            if repair.is_on(one.socket):
-                repair.release(one.socket, options.reuseaddr(one.early.head.options))
+            rebuilding.release(one)
         self._gate.set()
         self._resumed_at = self._resumed_at or time.monotonic()
         for one in standing:
@@ -166,6 +165,8 @@ class Target:
                 one.announcement.send(self._sender)
         for one in standing:
             rebuilding.send_unsent(one)
+        for one in standing:
+            rebuilding.share_port(one)
 
     def wake(self, deadline: float) -> list[audit.ConnectionAudit]:
         """Repeat window updates until the peers answer or `deadline` (monotonic); return each connection's fate.
