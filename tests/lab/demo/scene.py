@@ -121,10 +121,10 @@ def progress(seen: migrations.Migration, now: float) -> table.Table:
     """Return the table of steps; the line in it is the point of no return."""
     drawn = table.Table(box=None, pad_edge=False, show_edge=False)
     drawn.add_column("")
-    drawn.add_column("step", style="bold")
-    drawn.add_column("at", justify="right", style="dim")
-    drawn.add_column("took", justify="right")
-    drawn.add_column("what it does", no_wrap=True, overflow="ellipsis")
+    drawn.add_column("step", style="bold", no_wrap=True)
+    drawn.add_column("at", justify="right", style="dim", no_wrap=True)
+    drawn.add_column("took", justify="right", no_wrap=True)
+    drawn.add_column("what it does")
     marks = {"pending": "·", "done": "[green]✓", "failed": "[red]✗"}
     began = min((timing.started for timing in seen.timings.values()), default=now)
     for row in SHOWN:
@@ -137,7 +137,7 @@ def progress(seen: migrations.Migration, now: float) -> table.Table:
             row.step,
             f"+{timing.started - began:.2f} s" if timing else "",
             _seconds(row.step, seen, now),
-            text.Text(row.does, style="dim" if now_is == "pending" else ""),
+            text.Text(row.does, "dim" if now_is == "pending" else "", no_wrap=True, overflow="ellipsis"),
         )
     return drawn
 
