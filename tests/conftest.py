@@ -21,6 +21,13 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGTERM, leave)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the lab's start out of a test's time limit: it may build images or wait, and has limits of its own."""
+    for item in items:
+        if item.get_closest_marker("lab") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(func_only=True))
+
+
 @pytest.fixture(scope="session")
 def lab() -> Iterator[lab_module.Lab]:
     """Return booted nodes with containerd, shared by all tests of the run; a test leaves them as it found them."""

@@ -92,15 +92,13 @@ class Lab:
         self._exit.enter_context(signals.unwinding())
         try:
             self.start()
-        except BaseException:
-            self.failed = True
-            self._exit.callback(self.close)
-            self._exit.close()
+        except BaseException as error:
+            self.__exit__(type(error))
             raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.failed = self.failed or kind is not None
+        self.failed = self.failed or (kind is not None and not issubclass(kind, (KeyboardInterrupt, SystemExit)))
         with self._exit:
             self.close()
 

@@ -45,6 +45,7 @@ while True:
 """
 """For a process in the clients' namespace; a pod's server needs a moment to start."""
 PING = ("ping", "-n", "-c", "1", "-W", "2")
+BUSYBOX_PING = ("busybox", "ping", "-c", "1", "-W", "5")
 ADDRESS = "10.77.0.50"
 
 Run = Callable[..., dict[str, str]]
@@ -71,7 +72,7 @@ def test_nodes_and_clients_reach_each_other(lab: lab_module.Lab) -> None:
     a.run(*PING, b.address)
     b.run(*PING, layout.API_ADDRESS)
     for address in (a.address, b.address):
-        assert lab.client(["busybox", "ping", "-c", "1", "-W", "5", address], stdout=subprocess.DEVNULL).wait(10) == 0
+        assert lab.client([*BUSYBOX_PING, address], stdout=subprocess.DEVNULL).wait(10) == 0
 
 
 def test_a_cut_link_carries_nothing(lab: lab_module.Lab) -> None:
@@ -137,7 +138,9 @@ def test_the_network_keeps_an_address_and_holds_it_back(lab: lab_module.Lab, run
     # What the agents do at the cut: the source's link leaves its bridge, the target's joins one.
     a.run("ip", "link", "set", source_link["ifname"], "nomaster")
     b.run("ip", "link", "set", held_link["ifname"], "master", layout.BRIDGE)
-    b.run("ctr", "-n", "k8s.io", "tasks", "exec", "--exec-id", "arp", held["container"], *PING, layout.API_ADDRESS)
+    b.run(
+        "ctr", "-n", "k8s.io", "tasks", "exec", "--exec-id", "arp", held["container"], *BUSYBOX_PING, layout.API_ADDRESS
+    )
     _visit(lab, ADDRESS)
     assert MET_CLIENT in _log(b, "held")
 
