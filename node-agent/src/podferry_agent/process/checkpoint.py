@@ -96,6 +96,16 @@ class Checkpointer:
         statistics = criu.dump_statistics(work)
         return Saved(container.name, directory, statistics.memory_bytes, file_bytes, seconds)
 
+    def check(self, pod: pods.Pod) -> None:
+        """Look for what would make `save` fail and can be seen before the freeze; changes nothing.
+
+        Raises:
+            Permanent: as `save` would.
+        """
+        ipc_owner(pod.containers)
+        for container in pod.containers:
+            files.upper_directory(container.bundle.rootfs)
+
     def _dump(self, container: pods.Container, images: Path, work: Path, deadline: float) -> None:
         configuration = work / "criu.conf"
         configuration.write_text("".join(f"{option}\n" for option in self._options))

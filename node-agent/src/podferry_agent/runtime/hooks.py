@@ -26,7 +26,7 @@ from typing import Self
 
 from podferry import errors, ids
 from podferry_agent import settings as settings_module
-from podferry_agent.process import tasks
+from podferry_agent.process import criu, tasks
 from podferry_agent.runtime import bundle as bundles
 from podferry_agent.runtime import invocation as invocations
 from podferry_agent.runtime import orders, restore
@@ -176,7 +176,7 @@ class Hooks:
         try:
             restore.prepare(visit.bundle, images, work)
             visit.running = True
-            visit.say("R", "\0".join(visit.invocation.restore(self._settings.runc, images / "criu", work)) + "\0")
+            visit.say("R", "\0".join(visit.invocation.restore(self._settings.runc, images / criu.IMAGES, work)) + "\0")
             code = self._report(order, visit, deadline)
             if code != 0:
                 told = restore.failure(work, visit.invocation.log, code)
