@@ -372,8 +372,8 @@ def test_every_option_travels(tmp_path: Path, *, fixed_buffers: bool) -> None:
         steps.flush()
         steps.cut()
         steps.target.resume()
-        assert steps.second is not None
-        after = kept(scene, steps.second)
+        assert scene.second is not None
+        after = kept(scene, scene.second)
         assert len(before) == 2
         assert after.keys() == before.keys()
         for port, was in before.items():

@@ -122,8 +122,8 @@ def test_discard(tmp_path: Path, stage: str) -> None:
                     if name == stage:
                         break
                 steps.target.discard()
-                assert steps.second is not None
-                steps.second.end()
+                assert scene.second is not None
+                scene.second.end()
                 steps.source.undo()
                 end = time.time()
                 scene.first.thaw()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import struct
 import time
@@ -14,7 +15,7 @@ from tests.net.peers import server, stream
 from tests.support import capture, move, netns
 
 from podferry.tcp import four_tuple, inventory, sequence, snapshot, state
-from podferry_agent.connections import backend, find, repair, taking, tcp_info
+from podferry_agent.connections import backend, find, repair, survey, taking, tcp_info
 from podferry_agent.net import namespace, nft
 
 pytestmark = pytest.mark.net
@@ -162,6 +163,36 @@ def test_the_inventory_of_a_living_pod(tmp_path: Path) -> None:
         assert {key.container for key in keys if key} == {"app"}
         assert {key.nspid for key in keys if key} == {2}, "the number in the container's own namespace"
         scene.report()
+
+
+def test_what_cannot_move_is_told(tmp_path: Path) -> None:
+    with move.Scene(tmp_path, "deaf", 1) as scene, client_socket(scene, 100) as urgent:
+        urgent.send(b"!", socket.MSG_OOB)
+        with scene.backend.open(scene.source_path, move.NAME) as source:
+
+            def reasons() -> set[str]:
+                return {one.reason for one in source.inspect(scene.containers(scene.first)).unmovable}
+
+            move.wait_for("urgent data", lambda: reasons() == {"UrgentData"})
+            (told,) = source.inspect(scene.containers(scene.first)).unmovable
+            assert (told.container, told.pid) == ("app", scene.first.pid)
+            assert told.process.startswith("python")
+            source.hold()
+            scene.first.freeze()
+            assert source.collect(scene.containers(scene.first)) == 1
+            assert [one.reason for one in source.unmovable] == ["UrgentData"]
+            source.undo()
+            scene.first.thaw()
+
+
+def test_multipath_tcp_cannot_move() -> None:
+    try:
+        multipath = socket.socket(socket.AF_INET, socket.SOCK_STREAM, find.IPPROTO_MPTCP)
+    except OSError:
+        pytest.skip("this kernel has no Multipath TCP")
+    with multipath, namespace.NetworkNamespace("/proc/self/ns/net") as where:
+        seen = [observed for observed, _ in survey.survey(where, {"app": [os.getpid()]}) if observed.mptcp]
+        assert [inventory.classify(one).reason for one in seen] == ["MPTCP"]
 
 
 def test_the_clock_and_the_numbers_go_on(tmp_path: Path) -> None:

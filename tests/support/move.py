@@ -146,6 +146,8 @@ class Scene:
         self.timings = Timings()
         self.dark = (0.0, 0.0)
         """When the network was dark in the last move, CLOCK_REALTIME."""
+        self.second: Process | None = None
+        """The stand-in for the restored process."""
         self._ends: list[Callable[[], None]] = []
 
     def __enter__(self) -> Self:
@@ -165,6 +167,14 @@ class Scene:
         """Let traffic flow, and check that the clients live."""
         pause(seconds)
         assert self.client.alive(), "the client has ended"
+
+    def turn_back(self) -> None:
+        """Make ready to move back: where the pod was is where it goes next."""
+        assert self.second is not None
+        self.first, self.second = self.second, None
+        network = self.network
+        network.source, network.target = network.target, network.source
+        network.hold(network.target)
 
     def sockets(self) -> str:
         """Return what the kernel says about the connections, to be read when something has gone wrong."""
@@ -201,6 +211,7 @@ class Scene:
         self._ends.append(second.end)
         assert second.line() == "ready"
         wait_for("stop", lambda: second.state() == "T")
+        self.second = second
         return second
 
     def containers(self, process: Process) -> dict[str, list[int]]:
@@ -243,7 +254,6 @@ class Move:
 
     def __init__(self, scene: Scene, source: sources.Source, target: targets.Target) -> None:
         self.scene, self.source, self.target = scene, source, target
-        self.second: Process | None = None
         self._dark = 0.0
 
     def _step(self, name: str) -> contextlib.AbstractContextManager[None]:
@@ -261,12 +271,12 @@ class Move:
 
     def prepare(self, *, lock: bool = True) -> None:
         """Have the stand-in for the restored process, and on both sides all that can be done before the cut."""
-        if self.second is None:
-            self.second = self.scene.stand_in()
+        if self.scene.second is None:
+            self.scene.second = self.scene.stand_in()
         if lock:
             self.target.lock()
         with self._step("find"):
-            self.target.find(self.scene.containers(self.second))
+            self.target.find(self.scene.containers(self.scene.second))
         with self._step("collect"):
             self.source.collect(self.scene.containers(self.scene.first))
         with self._step("early"):
@@ -298,13 +308,13 @@ class Move:
         """Commit: the target goes on, the source is detached and killed."""
         with self._step("resume"):
             self.target.resume()
-        assert self.second is not None
-        self.second.thaw()
+        assert self.scene.second is not None
+        self.scene.second.thaw()
         self.scene.dark = self._dark, time.time()
         self.scene.timings.marks["dark"] = self.scene.dark[1] - self._dark
         self.source.detach()
         self.scene.first.end()
-        assert self.second.line() == "serving"
+        assert self.scene.second.line() == "serving"
 
     def wake(self, seconds: float = 5.0) -> list[audit.ConnectionAudit]:
         """Wait until the peers have answered."""

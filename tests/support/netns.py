@@ -30,6 +30,7 @@ class Network:
     def __init__(self) -> None:
         prefix = f"pf{os.getpid()}n{next(_NUMBERS)}"
         self.switch, self.source, self.target, self.client = (f"{prefix}{role}" for role in ("w", "s", "t", "c"))
+        self._ports: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         for name in self._all:
@@ -44,10 +45,16 @@ class Network:
         self._plug(self.client, "client", CLIENT, CLIENT6)
         return self
 
+    def hold(self, name: str) -> None:
+        """Mark the host side of a namespace's cable as held."""
+        _ip("-n", self.switch, "link", "set", self._ports[name], "alias", f"podferry-hold:{BRIDGE}")
+
     def _plug(self, name: str, port: str, address: str, address6: str, *, held: bool = False) -> None:
+        self._ports[name] = port
         _ip("-n", self.switch, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", name)
         if held:
-            _ip("-n", self.switch, "link", "set", port, "alias", f"podferry-hold:{BRIDGE}", "up")
+            self.hold(name)
+            _ip("-n", self.switch, "link", "set", port, "up")
         else:
             _ip("-n", self.switch, "link", "set", port, "master", BRIDGE, "up")
         _ip("-n", name, "addr", "add", f"{address}/24", "dev", "eth0")
