@@ -18,7 +18,7 @@ class Fate(enum.Enum):
     RESTORED = "restored by CRIU"
     """Nothing on the wire belongs to it: listeners, and sockets that are not connected."""
     LEFT = "left behind"
-    """No process holds it and the peer loses nothing: TIME_WAIT."""
+    """No process holds it, and no data is on its way: half open, or closed and all of it acknowledged."""
     UNMOVABLE = "unmovable"
 
 
@@ -97,7 +97,7 @@ def _told(verdict: Verdict) -> Unmovable:
 
 
 MOVABLE_STATES = frozenset({state.State.ESTABLISHED, state.State.CLOSE_WAIT})
-_HANDSHAKE = frozenset({state.State.SYN_RECV, state.State.NEW_SYN_RECV})
+_LEFT = frozenset({state.State.SYN_RECV, state.State.NEW_SYN_RECV, state.State.FIN_WAIT2})
 _OPEN = frozenset({state.State.ESTABLISHED, state.State.CLOSE_WAIT})
 _IDLE = frozenset({state.State.LISTEN, state.State.CLOSE, state.State.BOUND_INACTIVE})
 
@@ -109,14 +109,22 @@ def classify(socket: Observed) -> Verdict:
         return Verdict(socket, Fate.UNMOVABLE, *obstacle)
     if socket.state in _IDLE:
         return Verdict(socket, Fate.RESTORED)
-    if socket.state is state.State.TIME_WAIT:
+    if _left(socket):
         return Verdict(socket, Fate.LEFT)
     return Verdict(socket, Fate.MOVES)
 
 
+def _left(socket: Observed) -> bool:
+    """Tell whether a socket is left behind.
+
+    A client whose handshake is not finished tries again; one that was sent everything, our FIN included, only closes.
+    """
+    return socket.state is state.State.TIME_WAIT or (socket.key is None and socket.state in _LEFT)
+
+
 def _obstacle(socket: Observed) -> tuple[str, str] | None:
     """Return the reason and the sentence why a socket cannot be moved: the first that holds."""
-    connected = socket.state not in _IDLE | {state.State.TIME_WAIT}
+    connected = socket.state not in _IDLE and not _left(socket)
     nobody, name = connected and socket.key is None, socket.state.name
     rows = (
         (socket.mptcp, "MPTCP", "Multipath TCP sockets cannot be taken apart"),
@@ -125,7 +133,6 @@ def _obstacle(socket: Observed) -> tuple[str, str] | None:
             "NotAccepted",
             f"{socket.backlog} connections wait to be accepted; they cannot be moved yet",
         ),
-        (socket.state in _HANDSHAKE, "HalfOpen", "the handshake is not finished; try again in a moment"),
         (nobody and socket.state in _OPEN, "NotAccepted", "it waits to be accepted; it cannot be moved yet"),
         (nobody, "Orphan", f"closed by its process and still in {name}; try again when it is gone"),
         (connected and socket.state not in MOVABLE_STATES, "State", f"{name} connections cannot be moved yet"),

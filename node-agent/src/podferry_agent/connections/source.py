@@ -66,16 +66,16 @@ class Source:
         self._gate.set(gate.Stage.HOLD)
 
     def accept_queues_empty(self, deadline: float) -> bool:
-        """Wait until the pod has accepted all that its kernel completed; False at `deadline` (time.monotonic)."""
+        """Wait until the pod has accepted all that its kernel completed; False if not at `deadline` (time.monotonic).
+
+        Handshakes under way get until then to be completed; whoever has not answered by then is not waited for.
+        """
         while True:
             listed = self._where.run(sock_diag.tcp_sockets)
-            if not any(
-                (one.state is state.State.LISTEN and one.receive_queue) or one.state is state.State.SYN_RECV
-                for one in listed
-            ):
-                return True
-            if time.monotonic() >= deadline:
-                return False
+            empty = not any(one.state is state.State.LISTEN and one.receive_queue for one in listed)
+            late = time.monotonic() >= deadline
+            if late or (empty and not any(one.state is state.State.SYN_RECV for one in listed)):
+                return empty
             time.sleep(_ACCEPT_POLL_SECONDS)
 
     # --- while they are frozen
