@@ -94,6 +94,34 @@ def test_a_peer_that_reset_meanwhile_harms_nobody(tmp_path: Path, when: str) -> 
         assert [one.fate for one in audits].count("kept") == 2
 
 
+def in_repair(scene: move.Scene) -> list[bool]:
+    """Return for each TCP socket of the server that is no listener whether it is in repair mode."""
+    found = []
+    with find.Duplicator() as duplicator:
+        for holder in find.holders(scene.containers(scene.first)):
+            one = duplicator.duplicate(holder)
+            assert one is not None
+            with one:
+                if find.is_tcp(one) and tcp_info.read(one).state != state.State.LISTEN:
+                    found.append(repair.is_on(one))
+    return found
+
+
+def test_recovery_frees_a_connection_that_was_reset(tmp_path: Path) -> None:
+    with move.Scene(tmp_path, "echo", 1) as scene, client_socket(scene, 100) as doomed:
+        scene.first.freeze()
+        with scene.backend.open(scene.source_path, move.NAME) as source:
+            source.collect(scene.containers(scene.first))
+            doomed.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            doomed.close()
+        assert in_repair(scene) == [True, True]
+        scene.backend.recover(scene.source_path, move.NAME, [scene.first.pid])
+        assert in_repair(scene) == [False, False]
+        scene.first.thaw()
+        scene.run(0.3)
+        scene.report()
+
+
 @pytest.mark.parametrize("mode", ["source", "paced"])
 def test_sent_and_never_acknowledged(tmp_path: Path, mode: str) -> None:
     with move.Scene(tmp_path, mode, 3) as scene, scene.engines() as steps:

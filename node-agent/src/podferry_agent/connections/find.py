@@ -142,3 +142,9 @@ def is_tcp(candidate: socket.socket) -> bool:
 def namespace_cookie(candidate: socket.socket) -> bytes:
     """Return what identifies the socket's network namespace (SO_NETNS_COOKIE, Linux 5.14)."""
     return candidate.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
+
+
+def own_namespace_cookie() -> bytes:
+    """Return the same of the calling thread's network namespace."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as own:
+        return namespace_cookie(own)

@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from podferry.tcp import inventory, snapshot, state
-from podferry_agent.connections import audit, drain, options, repair, survey, taking, wakeup
+from podferry_agent.connections import audit, drain, find, options, repair, survey, taking, wakeup
 from podferry_agent.net import conntrack, gate, namespace, neighbours, segments, sock_diag
 
 REOPEN_SECONDS = 0.06
@@ -39,6 +39,7 @@ class Source:
         self._sender: segments.Sender = where.run(segments.Sender)
         self._fresh: dict[int, options.Values] = where.run(_fresh_options)
         self._taken: list[taking.Taken] = []
+        self._drain = drain.Drain(self._sender, ())
         self._digest = hashlib.sha256()
         self.count = 0
         """Connections whose last part is in the batches so far."""
@@ -155,10 +156,12 @@ class Source:
         announcements = [one.announcement() for one in taken]
         for one in taken:
             repair.release(one.socket, one.reuseaddr)
-        self._gate.remove()
-        reopen(self._sender, announcements)
-        for one in taken:
-            one.socket.close()
+        try:
+            self._gate.remove()
+            reopen(self._sender, announcements)
+        finally:
+            for one in taken:
+                one.socket.close()
         return [announcement.audit for announcement in announcements]
 
     def detach(self) -> None:
@@ -200,19 +203,19 @@ def recover(where: namespace.NetworkNamespace, name: str, pids: Sequence[int]) -
     }
     announcements = []
     for observed, duplicate in found:
-        if duplicate is None or observed.key is None or observed.state not in inventory.MOVABLE_STATES:
+        if duplicate is None or observed.key is None or not find.is_tcp(duplicate):
             continue
         if repair.is_on(duplicate):
             # Repair mode hides the SO_REUSEADDR that was; an accepted connection had its listener's.
             reuseaddr = listeners.get(observed.four_tuple.local_port, bytes(4))
-        elif closed:
+        elif closed and observed.state in inventory.MOVABLE_STATES:
             reuseaddr = duplicate.getsockopt(*options.REUSEADDR, 4)
         else:
             continue
         taken = taking.begin(duplicate, observed.key, observed.four_tuple, fresh[duplicate.family])
         if taken is not None:
             announcements.append(taken.announcement())
-            repair.release(duplicate, reuseaddr)
+        repair.release(duplicate, reuseaddr)
     table.remove()
     table.close()
     reopen(sender, announcements)

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 
 from podferry.tcp import four_tuple, inventory, state
-from podferry_agent.connections import find, repair
+from podferry_agent.connections import find, repair, tcp_info
 from podferry_agent.net import namespace, sock_diag
 
 _NOWHERE = four_tuple.FourTuple(bytes(4), 0, bytes(4), 0)
@@ -28,11 +28,15 @@ def survey(
             holder = held.pop(listed.inode, None)
             duplicate = duplicator.duplicate(holder) if holder else None
             yield _observed(listed, holder, duplicate), duplicate
-        for other in held.values():  # what the list leaves out: sockets of other kinds, some of them Multipath TCP
+        cookie = where.run(find.own_namespace_cookie)
+        for other in held.values():  # what the list leaves out: closed sockets, and Multipath TCP
             duplicate = duplicator.duplicate(other)
-            if duplicate is not None and duplicate.proto == find.IPPROTO_MPTCP:
-                yield _multipath(other), duplicate
-            elif duplicate is not None:
+            if duplicate is None:
+                continue
+            ours = find.is_tcp(duplicate) and find.namespace_cookie(duplicate) == cookie
+            if ours or duplicate.proto == find.IPPROTO_MPTCP:
+                yield _unlisted(other, duplicate), duplicate
+            else:
                 duplicate.close()
 
 
@@ -53,14 +57,15 @@ def _observed(
     )
 
 
-def _multipath(holder: find.Holder) -> inventory.Observed:
+def _unlisted(holder: find.Holder, duplicate: socket.socket) -> inventory.Observed:
+    multipath = duplicate.proto == find.IPPROTO_MPTCP
     return inventory.Observed(
-        state=state.State.ESTABLISHED,
+        state=state.State.ESTABLISHED if multipath else state.State(tcp_info.read(duplicate).state),
         four_tuple=_NOWHERE,
         key=holder.key,
         pid=holder.pid,
         process=holder.process,
-        mptcp=True,
+        mptcp=multipath,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from podferry import errors
 from podferry.tcp import four_tuple, inventory, sequence, snapshot, state
@@ -124,19 +125,56 @@ def begin(
     """Switch repair mode on and read what is constant; None when the connection has left its movable state.
 
     `fresh` are the options of a socket that nobody touched. The process must be frozen.
+
+    Raises:
+        Permanent: the kernel refused; the connection is as before.
     """
-    chosen = options.differing(connection, fresh)
     reuseaddr = connection.getsockopt(*options.REUSEADDR, 4)
-    buffers = snapshot.Buffers(
-        connection.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF),
-        connection.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF),
-        connection.getsockopt(socket.SOL_SOCKET, _BUF_LOCK),
+    try:
+        chosen = options.differing(connection, fresh)
+        buffers = snapshot.Buffers(
+            connection.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF),
+            connection.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF),
+            connection.getsockopt(socket.SOL_SOCKET, _BUF_LOCK),
+        )
+        repair.switch_on(connection)
+        look = _look(connection)
+        if look is None:
+            repair.release(connection, reuseaddr)
+            return None
+        repair.select(connection, repair.NO_QUEUE)
+        negotiated = _negotiated(connection, look.info)
+    except OSError as error:
+        repair.release(connection, reuseaddr)
+        raise errors.Permanent(f"cannot take {where}: {error}", reason="RepairRefused") from error
+    info = look.info
+    return Taken(
+        socket=connection,
+        head=snapshot.Head(key, where, negotiated, buffers, chosen),
+        flow=segments.Flow(where, timestamps=negotiated.timestamps),
+        reuseaddr=reuseaddr,
+        write_seq=look.write_seq,
+        read_seq=sequence.add(snapshot.data_end(look.rcv_nxt, state.State(info.state)), -look.unread),
+        acked_base=sequence.add(look.write_seq, -look.outstanding - info.bytes_acked),
+        received_base=sequence.add(look.rcv_nxt, -info.bytes_received),
     )
-    repair.switch_on(connection)
+
+
+class _Look(NamedTuple):
+    """Sequence numbers and TCP_INFO's counters of the same moment."""
+
+    info: tcp_info.TcpInfo
+    rcv_nxt: int
+    write_seq: int
+    unread: int
+    outstanding: int
+
+
+def _look(connection: socket.socket) -> _Look | None:
+    """Read both while nothing changes between; None when the connection is in no movable state."""
     while True:
         before = tcp_info.read(connection)
         if before.state not in inventory.MOVABLE_STATES:
-            repair.release(connection, reuseaddr)
             return None
         rcv_nxt = repair.get_seq(connection, repair.RECEIVE_QUEUE)
         write_seq = repair.get_seq(connection, repair.SEND_QUEUE)
@@ -144,9 +182,11 @@ def begin(
         outstanding = repair.count(connection, repair.SIOCOUTQ)
         info = tcp_info.read(connection)
         if (info.state, info.counters) == (before.state, before.counters):
-            break
-    repair.select(connection, repair.NO_QUEUE)
-    negotiated = snapshot.Negotiated(
+            return _Look(info, rcv_nxt, write_seq, unread, outstanding)
+
+
+def _negotiated(connection: socket.socket, info: tcp_info.TcpInfo) -> snapshot.Negotiated:
+    return snapshot.Negotiated(
         mss=repair.get_mss(connection),
         snd_wscale=info.wscale & 15,
         rcv_wscale=info.wscale >> 4,
@@ -154,14 +194,4 @@ def begin(
         sack=bool(info.options & tcp_info.OPTION_SACK),
         timestamps=bool(info.options & tcp_info.OPTION_TIMESTAMPS),
         microseconds=bool(info.options & tcp_info.OPTION_MICROSECONDS),
-    )
-    return Taken(
-        socket=connection,
-        head=snapshot.Head(key, where, negotiated, buffers, chosen),
-        flow=segments.Flow(where, timestamps=negotiated.timestamps),
-        reuseaddr=reuseaddr,
-        write_seq=write_seq,
-        read_seq=sequence.add(snapshot.data_end(rcv_nxt, state.State(info.state)), -unread),
-        acked_base=sequence.add(write_seq, -outstanding - info.bytes_acked),
-        received_base=sequence.add(rcv_nxt, -info.bytes_received),
     )

@@ -75,7 +75,7 @@ class Target:
     def find(self, containers: Mapping[str, Sequence[int]]) -> int:
         """Take duplicates of the restored processes' sockets (name → process ids); return how many could be rebuilt."""
         self._let_go()
-        cookie = self._where.run(_cookie)
+        cookie = self._where.run(find.own_namespace_cookie)
         with find.Duplicator() as duplicator:
             for holder in find.holders(containers):
                 duplicate = duplicator.duplicate(holder)
@@ -224,8 +224,3 @@ class Target:
         options.check(head.options, where.family)
         if len(self._connections) >= snapshot.CONNECTIONS_LIMIT:
             raise errors.InvalidInput("connections", f"more than {snapshot.CONNECTIONS_LIMIT}")
-
-
-def _cookie() -> bytes:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as own:
-        return find.namespace_cookie(own)
