@@ -5,10 +5,8 @@ Only the standard library may be imported here: the guests load this module whil
 
 from __future__ import annotations
 
-import ipaddress
-
-NETWORK = ipaddress.IPv4Network("10.77.0.0/16")
-"""The one flat layer-2 network of nodes, pods and clients."""
+PREFIX = 16
+"""Length of the one flat network of nodes, pods and clients, 10.77.0.0."""
 
 API_ADDRESS = "10.77.0.254"
 API_PORT = 6443

@@ -1,6 +1,6 @@
 """The lab's cables: a bridge with one tap per node in a network namespace, and a second namespace for clients.
 
-All is on the layer-2 network `layout.NETWORK`. The namespaces' names carry the lab's tag, so that labs do not meet.
+All of it is one layer-2 network. The namespaces' names carry the lab's tag, so that labs do not meet.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Network:
         """Make both namespaces, the bridge, a veth to the clients and a tap per node."""
         for namespace in (self.namespace, self.client_namespace):
             command.run(["ip", "netns", "add", namespace])
-        prefix = layout.NETWORK.prefixlen
+        prefix = layout.PREFIX
         taps = [
             line
             for node in nodes

@@ -14,9 +14,8 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.lab import layout
 
@@ -29,8 +28,7 @@ HASTY_DELAY = 0.8
 _JOIN_GROUP = 'echo $$ >"$1/cgroup.procs"; shift; exec "$@"'
 
 
-@dataclass(frozen=True)
-class Service:
+class Service(NamedTuple):
     """One service; `{node}` in its arguments is the node's name."""
 
     name: str
