@@ -37,7 +37,16 @@ def collect(folder: Path, nodes: Iterable[node.Node], target: Path) -> Path:
 def _collect_node(one: node.Node, target: Path) -> None:
     target.mkdir()
     files = one.run(
-        "find", layout.LOG_DIR, "/var/log/pods", "/run/podferry", "-name", "*.log", "-type", "f", check=False
+        "find",
+        layout.LOG_DIR,
+        "/var/log/pods",
+        "/run/podferry",
+        "-name",
+        "*.log",
+        "-type",
+        "f",
+        check=False,
+        timeout=15,
     )
     for path in files.out.split():
         with contextlib.suppress(errors.Permanent):

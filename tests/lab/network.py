@@ -15,6 +15,8 @@ from typing import TypeVar
 
 from tests.lab import command, layout
 
+from podferry import errors
+
 _Result = TypeVar("_Result")
 _CLONE_NEWNET = 0x40000000
 
@@ -82,8 +84,13 @@ def inside(namespace: str, argv: Sequence[str]) -> list[str]:
 
 def delete(namespace: str) -> None:
     """Remove a namespace and all that is in it, if it exists."""
-    if Path("/run/netns", namespace).exists():
-        command.run(["ip", "netns", "delete", namespace])
+    path = Path("/run/netns", namespace)
+    if path.exists():
+        try:
+            command.run(["ip", "netns", "delete", namespace])
+        except errors.Permanent:
+            if path.exists():  # else another process was quicker
+                raise
 
 
 def _inside(namespace: str, do: Callable[[], _Result]) -> _Result:

@@ -22,19 +22,19 @@ def count() -> int:
 
 
 def take(patience: float = PATIENCE) -> IO[str] | None:
-    """Wait for a slot and return it; closing it, or the end of this process, frees it. None: patience ran out."""
+    """Wait for a slot and return it; closing it, or the end of this process, frees it. None: patience ran out.
+
+    A process that has one already does not wait: it would wait for itself.
+    """
     state.root().mkdir(mode=0o700, parents=True, exist_ok=True)
     deadline = time.monotonic() + patience
     told = False
     while True:
         for number in range(count()):
-            slot = (state.root() / f"slot-{number}").open("w")
-            try:
-                fcntl.flock(slot, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                slot.close()
-                continue
-            return slot
+            slot = (state.root() / f"slot-{number}").open("a+")
+            if _lock(slot):
+                return slot
+            slot.close()
         if time.monotonic() > deadline:
             log.warning("another lab still runs on this host: both will be slow")
             return None
@@ -42,3 +42,16 @@ def take(patience: float = PATIENCE) -> IO[str] | None:
             log.warning("waiting up to %.0f s for another lab on this host to end", patience)
             told = True
         time.sleep(0.5)
+
+
+def _lock(slot: IO[str]) -> bool:
+    """Take a slot; the file's content is the pid of who has it."""
+    try:
+        fcntl.flock(slot, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        slot.seek(0)
+        return slot.read() == str(os.getpid())
+    slot.truncate(0)
+    slot.write(str(os.getpid()))
+    slot.flush()
+    return True

@@ -118,6 +118,22 @@ def test_a_container_runs_through_cri(lab: lab_module.Lab, run_pod: Run) -> None
     assert "RUNNING" in node.run("ctr", "-n", "k8s.io", "tasks", "list").out
 
 
+@pytest.mark.parametrize(
+    ("image", "command"),
+    [
+        (
+            layout.SAMPLE_IMAGE,
+            ("python3", "-c", "import asyncio, ctypes, hashlib, json, logging, ssl, zlib; print('ran')"),
+        ),
+        (layout.SAMPLE_IMAGE, ("sh", "-c", "test -e /app/server.py && echo ran")),
+        (layout.REDIS_IMAGE, ("sh", "-c", "redis-server --version && redis-cli --version && echo ran")),
+    ],
+)
+def test_what_the_images_promise_runs(lab: lab_module.Lab, image: str, command: tuple[str, ...]) -> None:
+    done = lab.nodes["node-b"].run("ctr", "-n", "k8s.io", "run", "--rm", image, "promise", *command)
+    assert done.out.endswith("ran\n"), done
+
+
 def test_the_network_keeps_an_address_and_holds_it_back(lab: lab_module.Lab, run_pod: Run) -> None:
     a, b = lab.nodes["node-a"], lab.nodes["node-b"]
     fixed = {layout.FIXED_ADDRESS_ANNOTATION: json.dumps([ADDRESS])}

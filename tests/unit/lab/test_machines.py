@@ -148,17 +148,32 @@ def test_labs_of_killed_makers_are_swept() -> None:
     assert state.load("kept up") is not None
 
 
-def test_slots_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PODFERRY_LAB_SLOTS", "2")
-    first, second = slots.take(0), slots.take(0)
+def _take_slots(answers: multiprocessing.SimpleQueue[bool]) -> None:
+    answers.put(slots.take(0) is not None)
+
+
+def test_slots_are_counted_per_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    def others_get_one() -> bool:
+        other = context.Process(target=_take_slots, args=(answers,))
+        other.start()
+        other.join(20)
+        return answers.get()
+
+    context = multiprocessing.get_context("fork")
+    answers: multiprocessing.SimpleQueue[bool] = context.SimpleQueue()
+    monkeypatch.setenv("PODFERRY_LAB_SLOTS", "1")
+    first = slots.take(0)
     assert first is not None
-    assert second is not None
-    assert slots.take(0) is None
+    again = slots.take(0)
+    assert again is not None, "who has one would wait for itself"
+    assert not others_get_one()
+    monkeypatch.setenv("PODFERRY_LAB_SLOTS", "2")
+    assert others_get_one()
+    monkeypatch.setenv("PODFERRY_LAB_SLOTS", "1")
+    again.close()
+    assert not others_get_one()
     first.close()
-    third = slots.take(0)
-    assert third is not None
-    for slot in (second, third):
-        slot.close()
+    assert others_get_one()
 
 
 def test_an_image_archive_is_a_valid_oci_layout(tmp_path: Path) -> None:
