@@ -67,7 +67,7 @@ class Service:
         """Return what its supervisor says."""
         return self._do("status")
 
-    def wait_ready(self, seconds: float = 60.0) -> Status:
+    def wait_ready(self, seconds: float = 240.0) -> Status:
         """Return once it serves.
 
         Raises:
