@@ -13,6 +13,11 @@ MINIMUM_GRACE = 2
 """Containers get at least this many seconds to end, whatever the pod asks for."""
 
 
+def version(pod: Json) -> int:
+    """Return the resourceVersion as a number, which orders the versions of one object; 0 when it has none."""
+    return int(pod["metadata"].get("resourceVersion") or 0)
+
+
 def uid(pod: Json) -> str:
     """Return the pod's uid."""
     return str(pod["metadata"]["uid"])

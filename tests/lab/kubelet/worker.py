@@ -34,6 +34,7 @@ class Worker:
         self._actions = actions.Actions(node)
         self._prober = prober.Prober(node, self.wake)
         self._wake = threading.Event()
+        self._choice = threading.Lock()
         self._published = True
         self._finished = False
         self.uid = pods.uid(pod)
@@ -48,7 +49,7 @@ class Worker:
 
     def update(self, pod: pods.Json) -> None:
         """Give the worker a newer object."""
-        self._pod = pod
+        self._take(pod)
         self.wake()
 
     def removed(self) -> None:
@@ -189,7 +190,7 @@ class Worker:
         meta = self._pod["metadata"]
         body = {"metadata": {"uid": self.uid, "resourceVersion": meta["resourceVersion"]}, "status": patch}
         try:
-            self._pod = self._node.client.merge(f"{pods.path(self._pod)}/status", body)
+            self._take(self._node.client.merge(f"{pods.path(self._pod)}/status", body))
         except kubehttp.ApiError as error:
             self._published = False
             if error.code == 409:
@@ -205,5 +206,11 @@ class Worker:
             log.warning("%s: %s", pods.full_name(self._pod), error)
             return
         if pods.uid(newest) == self.uid:
-            self._pod = newest
+            self._take(newest)
             self.wake()
+
+    def _take(self, pod: pods.Json) -> None:
+        """Keep the newer of two objects: the watch may overtake the answer to a call, with a deletion for one."""
+        with self._choice:
+            if pods.version(pod) > pods.version(self._pod):
+                self._pod = pod
