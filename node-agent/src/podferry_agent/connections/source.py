@@ -38,6 +38,8 @@ class Source:
         self._gate = gate.Gate(where, name)
         self._sender: segments.Sender = where.run(segments.Sender)
         self._fresh: dict[int, options.Values] = where.run(_fresh_options)
+        self._links = neighbours.Neighbours(where, host)
+        self._detached = False
         self._taken: list[taking.Taken] = []
         self._drain = drain.Drain(self._sender, ())
         self._digest = hashlib.sha256()
@@ -165,22 +167,24 @@ class Source:
         return [announcement.audit for announcement in announcements]
 
     def detach(self) -> None:
-        """Take the pod off its bridge, for good; the node forgets its flows."""
-        links = neighbours.Neighbours(self._where, self._host)
-        tracking: conntrack.Conntrack = self._host.run(conntrack.Conntrack)
-        try:
-            links.detach()
-            for taken in self._taken:
-                tracking.forget(taken.head.four_tuple)
-        finally:
-            links.close()
-            tracking.close()
+        """Take the pod off its bridge, for good. The target waits for this: it is one netlink message."""
+        self._links.detach()
+        self._detached = True
 
     def close(self) -> None:
-        """Let go of duplicates and sockets. Connections in repair mode stay in it, the gate stays as it is."""
+        """Let go of duplicates and sockets. Connections in repair mode stay in it, the gate stays as it is.
+
+        If the pod was detached, the node's connection tracking forgets its flows.
+        """
+        if self._detached:
+            tracking: conntrack.Conntrack = self._host.run(conntrack.Conntrack)
+            for taken in self._taken:
+                tracking.forget(taken.head.four_tuple)
+            tracking.close()
         for taken in self._taken:
             taken.socket.close()
         self._taken.clear()
+        self._links.close()
         self._sender.close()
         self._gate.close()
 

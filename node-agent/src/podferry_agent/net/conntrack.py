@@ -7,52 +7,30 @@ with address translation are kept: without them a flow through a Service would l
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import struct
 
 from podferry import errors
 from podferry.tcp import four_tuple
+from podferry_agent.net import netlink
 
-_NETLINK_NETFILTER = 12
-_DELETE = 1 << 8 | 2
-"""NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE."""
-_GET = 1 << 8 | 1
-_REQUEST_ACK = 0x1 | 0x4
-_HEADER = struct.Struct("=IHHII")
-_NLMSG_ERROR = 2
-_NESTED = 0x8000
-_TUPLE_ORIGINAL, _TUPLE_REPLY = 1, 2
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
-
-
-def _tuple(kind: int, flow: four_tuple.FourTuple) -> bytes:
-    first = 1 if len(flow.local) == 4 else 3
-    addresses = _attribute(first, flow.local) + _attribute(first + 1, flow.peer)
-    protocol = (
-        _attribute(1, bytes([socket.IPPROTO_TCP]))
-        + _attribute(2, struct.pack("!H", flow.local_port))
-        + _attribute(3, struct.pack("!H", flow.peer_port))
-    )
-    return _attribute(kind | _NESTED, _attribute(1 | _NESTED, addresses) + _attribute(2 | _NESTED, protocol))
-
-
-def _message(kind: int, flow: four_tuple.FourTuple) -> bytes:
-    family = socket.AF_INET if len(flow.local) == 4 else socket.AF_INET6
-    body = struct.pack("=BBH", family, 0, 0) + _tuple(_TUPLE_ORIGINAL, flow)
-    return _HEADER.pack(_HEADER.size + len(body), kind, _REQUEST_ACK, 1, 0) + body
+_GET, _DELETE = 1 << 8 | 1, 1 << 8 | 2
+"""NFNL_SUBSYS_CTNETLINK with IPCTNL_MSG_CT_GET, IPCTNL_MSG_CT_DELETE."""
+_GENERIC = struct.Struct("=BBH")
+"""struct nfgenmsg."""
+_ORIGINAL, _REPLY = 1, 2
+_IP, _PROTOCOL = 1, 2
+_ABSENT = {errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP}
+"""No such entry; no connection tracking for this family."""
 
 
 class Conntrack:
     """The connection tracking of the network namespace of the thread that makes this object."""
 
     def __init__(self) -> None:
-        self._netlink: socket.socket | None = None
+        self._netlink: netlink.Netlink | None = None
         try:
-            self._netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
+            self._netlink = netlink.Netlink(netlink.NETFILTER)
         except OSError as error:
             if error.errno != errno.EPROTONOSUPPORT:  # else: a kernel without nfnetlink tracks nothing
                 raise errors.Permanent(f"cannot reach conntrack: {error}", reason="NoConntrack") from error
@@ -69,7 +47,12 @@ class Conntrack:
         mirrored = four_tuple.FourTuple(wire.peer, wire.peer_port, wire.local, wire.local_port)
         # An entry is free of translation if its reply tuple mirrors its original one, and that is the flow as seen by
         # whoever began it.
-        return any(_forget(self._netlink, original, reply) for original, reply in ((wire, mirrored), (mirrored, wire)))
+        try:
+            return any(
+                _forget(self._netlink, original, reply) for original, reply in ((wire, mirrored), (mirrored, wire))
+            )
+        except OSError as error:
+            raise errors.Permanent(f"conntrack: {error}", reason="ConntrackRefused") from error
 
     def close(self) -> None:
         """Close the socket."""
@@ -77,54 +60,41 @@ class Conntrack:
             self._netlink.close()
 
 
-def _forget(netlink: socket.socket, original: four_tuple.FourTuple, reply: four_tuple.FourTuple) -> bool:
-    entry = _call(netlink, _message(_GET, original))
-    if entry is None or _tuple_of(entry, _TUPLE_ORIGINAL) != _payload(original):
-        return False
-    if _tuple_of(entry, _TUPLE_REPLY) != _payload(reply):
-        return False
-    return _call(netlink, _message(_DELETE, original)) is not None
+def _forget(tracking: netlink.Netlink, original: four_tuple.FourTuple, reply: four_tuple.FourTuple) -> bool:
+    request = _GENERIC.pack(original.family, 0, 0) + _tuple(original)
+    try:
+        (entry,) = tracking.call(_GET, request)
+        known = netlink.attributes(entry[_GENERIC.size :])
+        if _read(known.get(_ORIGINAL, b"")) != original or _read(known.get(_REPLY, b"")) != reply:
+            return False
+        tracking.call(_DELETE, request)
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return False
+        raise
+    return True
 
 
-def _call(netlink: socket.socket, message: bytes) -> bytes | None:
-    """Send one request; return the entry in the reply (empty for a bare success), None when there is none."""
-    netlink.send(message)
-    entry = b""
-    while True:
-        reply = netlink.recv(1 << 16)
-        position = 0
-        while position < len(reply):
-            length, kind = _HEADER.unpack_from(reply, position)[:2]
-            body = reply[position + _HEADER.size : position + length]
-            position += (length + 3) & ~3
-            if kind != _NLMSG_ERROR:
-                entry = body[4:]
-                continue
-            number = -struct.unpack_from("=i", body)[0]
-            if number in {errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP}:
-                return None
-            if number:
-                raise errors.Permanent(f"conntrack: {os.strerror(number)}", reason="ConntrackRefused")
-            return entry
+def _tuple(flow: four_tuple.FourTuple) -> bytes:
+    first = 1 if len(flow.local) == 4 else 3
+    addresses = netlink.attribute(first, flow.local) + netlink.attribute(first + 1, flow.peer)
+    protocol = (
+        netlink.attribute(1, bytes([socket.IPPROTO_TCP]))
+        + netlink.attribute(2, flow.local_port.to_bytes(2))
+        + netlink.attribute(3, flow.peer_port.to_bytes(2))
+    )
+    inside = netlink.attribute(_IP | netlink.NESTED, addresses) + netlink.attribute(
+        _PROTOCOL | netlink.NESTED, protocol
+    )
+    return netlink.attribute(_ORIGINAL | netlink.NESTED, inside)
 
 
-def _attributes(data: bytes) -> dict[int, bytes]:
-    found, position = {}, 0
-    while position + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, position)
-        if length < 4:
-            break
-        found[kind & 0x3FFF] = data[position + 4 : position + length]
-        position += (length + 3) & ~3
-    return found
-
-
-def _payload(flow: four_tuple.FourTuple) -> tuple[bytes, ...]:
-    return flow.local, struct.pack("!H", flow.local_port), flow.peer, struct.pack("!H", flow.peer_port)
-
-
-def _tuple_of(entry: bytes, kind: int) -> tuple[bytes, ...]:
-    inside = _attributes(_attributes(entry).get(kind, b""))
-    addresses, protocol = _attributes(inside.get(1, b"")), _attributes(inside.get(2, b""))
-    local, peer = addresses.get(1) or addresses.get(3, b""), addresses.get(2) or addresses.get(4, b"")
-    return local, protocol.get(2, b""), peer, protocol.get(3, b"")
+def _read(nested: bytes) -> four_tuple.FourTuple:
+    inside = netlink.attributes(nested)
+    addresses, protocol = (netlink.attributes(inside.get(kind, b"")) for kind in (_IP, _PROTOCOL))
+    return four_tuple.FourTuple(
+        addresses.get(1) or addresses.get(3, b""),
+        int.from_bytes(protocol.get(2, b"")),
+        addresses.get(2) or addresses.get(4, b""),
+        int.from_bytes(protocol.get(3, b"")),
+    )

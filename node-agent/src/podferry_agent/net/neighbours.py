@@ -10,26 +10,24 @@ from __future__ import annotations
 import contextlib
 import errno
 import ipaddress
-import os
 import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import pyroute2
-
 from podferry import errors
-from podferry_agent.net import namespace
+from podferry_agent.net import namespace, netlink
 
 HOLD_ALIAS = "podferry-hold:"
-_RTM_NEWLINK = 16
-_REQUEST_ACK = 0x1 | 0x4
-_IFLA_MASTER = 10
-_HEADER = struct.Struct("=IHHII")
+_NEWLINK, _GETLINK, _GETADDR = 16, 18, 22
 _LINK = struct.Struct("=BxHiII")
-"""struct ifinfomsg."""
-_ATTRIBUTE = struct.Struct("=HHI")
-_ERROR = struct.Struct("=i")
+"""struct ifinfomsg: family, type, index, flags, change."""
+_ADDRESS = struct.Struct("=BBBBI")
+"""struct ifaddrmsg: family, prefix length, flags, scope, index."""
+_UINT = struct.Struct("=I")
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_LINK, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_IFALIAS = 1, 3, 5, 10, 18, 20
+_IFLA_INFO_KIND = 1
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _ETH_ARP = 0x0806
 _ETH_IPV6 = 0x86DD
 _BROADCAST = b"\xff" * 6
@@ -64,7 +62,7 @@ class Neighbours:
         with _translated("look up the pod's interfaces"):
             self.interfaces: tuple[Interface, ...] = pod.run(_interfaces)
             self._bridges: dict[int, int] = host.run(lambda: _held(self.interfaces))
-            self._host: socket.socket = host.run(_route_socket)
+            self._route: netlink.Netlink = host.run(lambda: netlink.Netlink(netlink.ROUTE))
             self._packets = pod.run(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0))
 
     def attach(self) -> None:
@@ -89,61 +87,68 @@ class Neighbours:
 
     def close(self) -> None:
         """Close the sockets."""
-        self._host.close()
+        self._route.close()
         self._packets.close()
 
     def _set_master(self, index: int, master: int) -> None:
-        body = _LINK.pack(socket.AF_UNSPEC, 0, index, 0, 0) + _ATTRIBUTE.pack(_ATTRIBUTE.size, _IFLA_MASTER, master)
-        self._host.send(_HEADER.pack(_HEADER.size + len(body), _RTM_NEWLINK, _REQUEST_ACK, 1, 0) + body)
-        number = -_ERROR.unpack_from(self._host.recv(4096), _HEADER.size)[0]
-        if number and not (number == errno.ENODEV and not master):
-            raise OSError(number, os.strerror(number))
+        change = netlink.attribute(_IFLA_MASTER, _UINT.pack(master))
+        try:
+            self._route.call(_NEWLINK, _LINK.pack(socket.AF_UNSPEC, 0, index, 0, 0) + change)
+        except OSError as error:
+            if master or error.errno != errno.ENODEV:
+                raise
 
 
 @contextlib.contextmanager
 def _translated(what: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, pyroute2.NetlinkError) as error:
+    except OSError as error:
         raise errors.Permanent(f"cannot {what}: {error}", reason="LinkFailed") from error
 
 
-def _route_socket() -> socket.socket:
-    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+def _links(route: netlink.Netlink) -> dict[int, dict[int, bytes]]:
+    """Return interface index → attributes of all interfaces."""
+    dump = route.dump(_GETLINK, _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0))
+    return {_LINK.unpack_from(message)[2]: netlink.attributes(message[_LINK.size :]) for message in dump}
+
+
+def _text(value: bytes) -> str:
+    return value.rstrip(b"\0").decode()
 
 
 def _held(interfaces: tuple[Interface, ...]) -> dict[int, int]:
     """Return host side → bridge (interface indexes) of the interfaces whose host side is held."""
+    with contextlib.closing(netlink.Netlink(netlink.ROUTE)) as route:
+        links = _links(route)
+    names = {_text(link[_IFLA_IFNAME]): index for index, link in links.items()}
     held = {}
-    with pyroute2.IPRoute() as route:
-        links = {link["index"]: link for link in route.get_links()}
-        names = {link.get_attr("IFLA_IFNAME"): index for index, link in links.items()}
-        for interface in interfaces:
-            link = links.get(interface.host_index)
-            alias = (link.get_attr("IFLA_IFALIAS") if link else None) or ""
-            if not alias.startswith(HOLD_ALIAS):
-                continue
-            bridge = names.get(alias.removeprefix(HOLD_ALIAS))
-            if bridge is None:
-                raise errors.Permanent(f"no bridge as in the alias {alias!r}", reason="NoBridge")
-            held[interface.host_index] = bridge
+    for interface in interfaces:
+        alias = _text(links.get(interface.host_index, {}).get(_IFLA_IFALIAS, b""))
+        if not alias.startswith(HOLD_ALIAS):
+            continue
+        bridge = names.get(alias.removeprefix(HOLD_ALIAS))
+        if bridge is None:
+            raise errors.Permanent(f"no bridge as in the alias {alias!r}", reason="NoBridge")
+        held[interface.host_index] = bridge
     return held
 
 
 def _interfaces() -> tuple[Interface, ...]:
-    with pyroute2.IPRoute() as route:
+    with contextlib.closing(netlink.Netlink(netlink.ROUTE)) as route:
+        addresses: dict[int, list[bytes]] = {}
+        for message in route.dump(_GETADDR, _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0)):
+            *_, scope, index = _ADDRESS.unpack_from(message)
+            known = netlink.attributes(message[_ADDRESS.size :])
+            if scope == 0:
+                addresses.setdefault(index, []).append(known.get(_IFA_LOCAL) or known[_IFA_ADDRESS])
         found = []
-        for link in route.get_links():
-            peer, kind = link.get_attr("IFLA_LINK"), link.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND")
-            if kind != "veth" or peer is None:
-                continue
-            addresses = tuple(
-                ipaddress.ip_address(address.get_attr("IFA_ADDRESS")).packed
-                for address in route.get_addr(index=link["index"])
-                if address["scope"] == 0
-            )
-            mac = bytes.fromhex(link.get_attr("IFLA_ADDRESS").replace(":", ""))
-            found.append(Interface(link.get_attr("IFLA_IFNAME"), mac, addresses, peer))
+        for index, link in _links(route).items():
+            kind = _text(netlink.attributes(link.get(_IFLA_LINKINFO, b"")).get(_IFLA_INFO_KIND, b""))
+            if kind == "veth" and _IFLA_LINK in link:
+                (host_index,) = _UINT.unpack(link[_IFLA_LINK])
+                own = tuple(addresses.get(index, ()))
+                found.append(Interface(_text(link[_IFLA_IFNAME]), link[_IFLA_ADDRESS], own, host_index))
         return tuple(found)
 
 
