@@ -31,6 +31,15 @@ SETTINGS = settings_module.Settings(node="lab")
 SECONDS = 150.0
 PORT = 9000
 
+_LOCKED = """
+import fcntl
+file = open("/data/one")
+try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    print(file.read(), "is locked")
+"""
+
 
 def main() -> None:
     """Run one command."""
@@ -150,9 +159,7 @@ def afterwards(arguments: argparse.Namespace) -> Any:
     """Treat the restored pod as an ordinary one, under an agent that has been restarted since."""
     pod, runtime = cri.Pod(arguments.uid, "podferry", arguments.migration), cri.Runtime()
     one, two = (_container_id(arguments.uid, name) for name in cri.CONTAINERS)
-    report: dict[str, Any] = {
-        "exec": runtime.execute(one, "/usr/bin/python3", "-c", "print(open('/work/deep/one').read())")
-    }
+    report: dict[str, Any] = {"exec": runtime.execute(one, "/usr/bin/python3", "-c", _LOCKED)}
     with hooks.Hooks(SETTINGS):
         report["stopped"] = runtime.stop(one)
         os.kill(pods.PodView(SETTINGS).find(arguments.uid).containers[0].pid, 9)
@@ -176,7 +183,7 @@ def ordinary(arguments: argparse.Namespace) -> Any:
         runtime.remove(arguments.uid)
         pod.log("one").unlink()
     taken: tuple[list[float], list[float]] = ([], [])
-    for _ in range(15):
+    for _ in range(7):
         for program, seconds in zip((str(SETTINGS.runc), "podferry-runtime"), taken, strict=True):
             began = time.monotonic()
             subprocess.run(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import io
 import json
 import os
@@ -52,12 +53,14 @@ else:
     ctypes.memmove(memory, b"attached", 8)
 
 held = write(f"/held-{NAME}", "held")
-deleted = write(f"/root/deleted-{NAME}", "d" * 50_000)
+deleted = write(f"/root/deleted-{NAME}", "d" * 2_000_000)
 os.unlink(f"/root/deleted-{NAME}")  # noqa: PTH108
 os.makedirs("/work/deep", exist_ok=True)  # noqa: PTH103
 write(f"/work/deep/{NAME}", NAME).close()
 os.unlink("/app/frames.py")  # noqa: PTH108  comes with the image: a whiteout in the upper layer
-write(f"/data/{NAME}", f"volume of {NAME}").close()
+locked = write(f"/data/{NAME}", f"volume of {NAME}")
+fcntl.flock(locked, fcntl.LOCK_EX)
+fcntl.lockf(held, fcntl.LOCK_EX)
 write(f"/dev/shm/{NAME}", f"shm of {NAME}").close()
 listener = socket.create_server(("", 5000 if NAME == "one" else 5001))
 listener.setblocking(False)

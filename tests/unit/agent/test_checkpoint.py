@@ -125,7 +125,7 @@ def test_an_image_set(machine: Machine, tmp_path: Path) -> None:
     assert str(tmp_path / "states") not in arguments
     given = json.loads((tmp_path / "state-given").read_text())
     assert given["config"]["labels"] == ["bundle=/b", f"org.criu.config={tmp_path}/sets/one.work/criu.conf"]
-    assert (tmp_path / "criu.conf").read_text().split("\n") == ["tcp-close", "skip-in-flight", ""]
+    assert (tmp_path / "criu.conf").read_text().splitlines() == list(checkpoint.OPTIONS)
     assert "survivors" in (tmp_path / "cgroup").read_text()
 
 

@@ -217,7 +217,7 @@ def test_two_containers_are_restored_in_turn(clean: Node, served: hooks.Hooks) -
     )
     assert len(clean.calls()) == 2, "no start"
     configuration = (work / "criu.conf").read_text().splitlines()
-    assert configuration == ["tcp-close", "skip-in-flight", "leave-stopped", "cgroup-root /nowhere/id1"]
+    assert configuration == ["tcp-close", "skip-in-flight", "file-locks", "leave-stopped", "cgroup-root /nowhere/id1"]
     annotations = json.loads((bundle / "config.json").read_text())["annotations"]
     assert annotations[bundles.CRIU_CONFIG] == str(work / "criu.conf")
 

@@ -31,7 +31,10 @@ from podferry_agent.process import criu, files, freezer
 from podferry_agent.runtime import bundle as bundles
 from podferry_agent.runtime import pods, runc
 
-OPTIONS = ("tcp-close", "skip-in-flight")
+OPTIONS = ("tcp-close", "skip-in-flight", "file-locks", "ghost-limit 1G")
+"""Leave established connections alone, and what is still coming in; take along file locks, which are between tasks of
+the container, and files that are open but deleted, unless they are huge.
+"""
 
 LOCK_CAN_BE_SKIPPED = (4, 0)
 """The first CRIU with `network-lock skip`; an older one stops at the words."""

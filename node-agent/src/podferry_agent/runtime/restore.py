@@ -14,7 +14,7 @@ from podferry import errors
 from podferry_agent.process import criu, files
 from podferry_agent.runtime import bundle as bundles
 
-OPTIONS = ("tcp-close", "skip-in-flight", "leave-stopped")
+OPTIONS = ("tcp-close", "skip-in-flight", "file-locks", "leave-stopped")
 """Established sockets come back closed, to be rebuilt; nothing on its way in is expected; tasks stand stopped."""
 
 
