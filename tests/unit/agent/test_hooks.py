@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import threading
 import time
@@ -385,16 +386,14 @@ def test_ordering_twice_keeps_what_stands(clean: Node, served: hooks.Hooks) -> N
 
 
 def test_a_pass_costs_next_to_nothing(clean: Node) -> None:
-    """Ordinary commands: compared with the same command without the hook in front (both fork a shell script)."""
+    """Ordinary commands cost no process more: processor time, since the machine may be busy with other things."""
 
     def measure(program: Path) -> float:
-        best = float("inf")
-        for _ in range(5):
-            start = time.perf_counter()
-            for _ in range(20):
-                subprocess.run([program, "--root", "/r", "state", "abc"], check=True)
-            best = min(best, (time.perf_counter() - start) / 20)
-        return best
+        before = os.times()
+        for _ in range(50):
+            subprocess.run([program, "--root", "/r", "state", "abc"], check=True)
+        after = os.times()
+        return (after.children_user + after.children_system - before.children_user - before.children_system) / 50
 
     direct, hooked = measure(clean.settings.runc), measure(clean.runtime)
     print(f"a command takes {direct * 1e3:.2f} ms, {hooked * 1e3:.2f} ms through the hook")  # noqa: T201
