@@ -48,6 +48,9 @@ PING = ("ping", "-n", "-c", "1", "-W", "2")
 BUSYBOX_PING = ("busybox", "ping", "-c", "1", "-W", "5")
 ADDRESS = "10.77.0.50"
 
+SECONDS = 240.0
+"""For starting or removing a pod: on a busy machine that takes long without being wrong."""
+
 Run = Callable[..., dict[str, str]]
 
 
@@ -58,13 +61,13 @@ def run_pod(lab: lab_module.Lab) -> Iterator[Run]:
 
     def run(node: lab_node.Node, name: str, annotations: dict[str, str], *command: str) -> dict[str, str]:
         words = ("python3", "-m", "tests.lab.guest.pod", "run", name, json.dumps(annotations), *command)
-        pod: dict[str, str] = json.loads(node.run(*words).out)
+        pod: dict[str, str] = json.loads(node.run(*words, timeout=SECONDS).out)
         running.append((node, pod["sandbox"]))
         return pod
 
     yield run
     for node, sandbox in running:
-        node.run("python3", "-m", "tests.lab.guest.pod", "remove", sandbox)
+        node.run("python3", "-m", "tests.lab.guest.pod", "remove", sandbox, timeout=SECONDS)
 
 
 def test_nodes_and_clients_reach_each_other(lab: lab_module.Lab) -> None:
@@ -130,7 +133,7 @@ def test_a_container_runs_through_cri(lab: lab_module.Lab, run_pod: Run) -> None
     ],
 )
 def test_what_the_images_promise_runs(lab: lab_module.Lab, image: str, command: tuple[str, ...]) -> None:
-    done = lab.nodes["node-b"].run("ctr", "-n", "k8s.io", "run", "--rm", image, "promise", *command)
+    done = lab.nodes["node-b"].run("ctr", "-n", "k8s.io", "run", "--rm", image, "promise", *command, timeout=SECONDS)
     assert done.out.endswith("ran\n"), done
 
 
