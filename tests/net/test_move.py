@@ -22,9 +22,14 @@ def test_echo(tmp_path: Path, count: int) -> None:
         assert all(one.fate == "kept" and one.answered_seconds for one in audits)
 
 
-@pytest.mark.parametrize("mode", ["echo", "paced", "source", "sink", "deaf", "duplex"])
+MODES = ["echo", "paced", "source", "sink", "deaf", "duplex"]
+MAPPED = f"::ffff:{netns.POD}"
+
+
 @pytest.mark.parametrize(
-    ("count", "address"), [(1, netns.POD), (10, netns.POD), (3, netns.POD6), (2, f"::ffff:{netns.POD}")]
+    ("mode", "count", "address"),
+    [(mode, count, netns.POD) for mode in MODES for count in (1, 10)]
+    + [(mode, 3, address) for mode in ("paced", "duplex") for address in (netns.POD6, MAPPED)],
 )
 def test_the_wire_shows_only_a_pause(tmp_path: Path, mode: str, count: int, address: str) -> None:
     with move.Scene(tmp_path, mode, count, address) as scene:

@@ -150,10 +150,14 @@ def test_nftables_errors_are_ours(pod: namespace.NetworkNamespace) -> None:
 @pytest.mark.parametrize("address", [netns.POD, netns.POD6])
 @pytest.mark.parametrize("timestamps", [True, False])
 def test_a_segment_of_ours_is_taken_by_the_peer(
-    pod: namespace.NetworkNamespace, client: namespace.NetworkNamespace, address: str, *, timestamps: bool
+    network: netns.Network,
+    pod: namespace.NetworkNamespace,
+    client: namespace.NetworkNamespace,
+    address: str,
+    *,
+    timestamps: bool,
 ) -> None:
-    command = ["sysctl", "-qw", f"net.ipv4.tcp_timestamps={int(timestamps)}"]
-    pod.run(lambda: subprocess.run(command, check=True))
+    network.set(network.source, "net/ipv4/tcp_timestamps", int(timestamps))
     listener, inner, outer = connected(pod, client, address)
     with listener, inner, outer:
         inner.sendall(b"something")
