@@ -14,9 +14,6 @@ from tests.lab import cache, node_image, progress
 
 from podferry import errors
 
-KUBELET_NEEDS = ("urllib3",)
-"""What the lab kubelet imports besides what the agent needs."""
-
 _SKIPPED = ("/tests/", "/test/", "/testing/")
 
 
@@ -41,9 +38,9 @@ def get(report: progress.Reporter) -> Path:
 
 
 def distributions() -> list[metadata.Distribution]:
-    """Return podferry's own requirements with those of the agent and the lab kubelet, and all that they require."""
+    """Return what podferry and its agent require, and all that this requires in turn; the kubelet needs nothing else."""
     found: dict[str, metadata.Distribution] = {}
-    waiting = [*_requirements(metadata.distribution("podferry"), "agent"), *KUBELET_NEEDS]
+    waiting = _requirements(metadata.distribution("podferry"), "agent")
     while waiting:
         name = waiting.pop().lower().replace("_", "-")
         if name not in found:
