@@ -19,9 +19,6 @@ CONTROL_PORT = "podferry.control"
 GUEST_CODE = "/opt/podferry"
 """Where a node sees the project disk; the same tree as the repository, as far as nodes need it."""
 
-GUEST_PYTHON = "/opt/python"
-"""Where a node sees the Python packages that do not come from Debian."""
-
 GUEST_IMAGES = "/opt/images"
 """Where a node sees the container images."""
 

@@ -86,6 +86,18 @@ def test_a_cut_link_carries_nothing(lab: lab_module.Lab) -> None:
     a.run("ping", "-n", "-c", "1", "-w", "5", b.address)
 
 
+def test_an_impaired_node_answers_late(lab: lab_module.Lab) -> None:
+    a = lab.nodes["node-a"]
+    a.impair("delay 500ms")
+    try:
+        begin = time.monotonic()
+        assert lab.in_lab([*BUSYBOX_PING, a.address], stdout=subprocess.DEVNULL).wait(10) == 0
+        assert time.monotonic() - begin > 0.5
+    finally:
+        a.impair("")
+    assert "netem" not in a.run("tc", "qdisc", "show", "dev", "eth0").out
+
+
 def test_a_killed_service_comes_back(lab: lab_module.Lab) -> None:
     containerd = lab.nodes["node-a"].service("containerd")
     before = containerd.wait_ready()

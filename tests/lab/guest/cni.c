@@ -4,17 +4,18 @@
  *   podferry-lab   a veth per pod on one flat layer-2 network: the host end is a port of the node's bridge
  *   loopback       brings lo up
  *
- * A pod gets the next address of its node's range, or the one in Calico's annotation `cni.projectcalico.org/ipAddrs`. Its MAC
- * follows from the address (0a:58 and the four bytes), so that neighbours keep a right entry when a pod with the same address
- * starts on another node. With `podferry.dev/hold-network: "true"` link, address and route are up, but the host end is no port of
- * the bridge: nothing gets in or out, and its interface alias names the bridge to join later (docs/adr/0003).
+ * A pod gets the next address of its node's range, or the one in Calico's annotation `cni.projectcalico.org/ipAddrs`.
+ * Its MAC follows from the address (0a:58 and the four bytes), so that neighbours keep a right entry when a pod with
+ * the same address starts on another node. With `podferry.dev/hold-network: "true"` link, address and route are up, but the
+ * host end is no port of the bridge: nothing gets in or out, and its interface alias names the bridge to join later
+ * (docs/adr/0003).
  *
  * The network configuration has, besides what CNI wants, "bridge", "range" (the node's /24, as 10.77.1.0) and "prefix"
  * (length for the pod's address).
  *
- * In C and without an `ip` to start, since it runs six times in a pod's life, on an emulated processor: Python took 1.5 s
- * each time. The JSON is not parsed but searched for whole `"key":"value"` pairs. That is enough for what containerd writes:
- * inside another annotation's value the quotes would be escaped and not match.
+ * In C and without an `ip` to start, since it runs six times in a pod's life, on an emulated processor: Python took
+ * 1.5 s each time. The JSON is not parsed but searched for whole `"key":"value"` pairs. That is enough for what
+ * containerd writes: inside another annotation's value the quotes would be escaped and not match.
  */
 
 #define _GNU_SOURCE
@@ -70,7 +71,7 @@ static const char *environment(const char *name)
 	return value;
 }
 
-/* -- configuration ------------------------------------------------------------------------------------------------------- */
+/* -- configuration ---------------------------------------------------------------------------------------------- */
 
 static char config[65536];
 
@@ -118,7 +119,7 @@ static void config_need(const char *key, char *value, size_t size)
 		fail(BAD_CONFIG, "no %s in the network configuration", key);
 }
 
-/* -- netlink ------------------------------------------------------------------------------------------------------------- */
+/* -- netlink ---------------------------------------------------------------------------------------------------- */
 
 struct request {
 	struct nlmsghdr header;
@@ -260,7 +261,7 @@ static int address_add(const char *name, struct in_addr address, int prefix)
 	return request_send(&request);
 }
 
-/* -- addresses ----------------------------------------------------------------------------------------------------------- */
+/* -- addresses -------------------------------------------------------------------------------------------------- */
 
 /* Give `address` to a sandbox; false when another has it. */
 static bool address_mark(const char *address, const char *sandbox)
@@ -324,7 +325,7 @@ static void addresses_free(const char *sandbox)
 		closedir(given);
 }
 
-/* Read the address out of a JSON list of one, written as a JSON string: [\"10.77.0.50\"]. False when none is asked for. */
+/* Read the address out of a JSON list of one in a JSON string, [\"10.77.0.50\"]. False when none is asked for. */
 static bool address_fixed(char *address, size_t size)
 {
 	char list[128];
@@ -342,7 +343,7 @@ static bool address_fixed(char *address, size_t size)
 	return true;
 }
 
-/* -- commands ------------------------------------------------------------------------------------------------------------ */
+/* -- commands --------------------------------------------------------------------------------------------------- */
 
 static void host_name(char name[IFNAMSIZ], const char *sandbox)
 {
@@ -423,8 +424,9 @@ static void loopback(const char *netns_path)
 {
 	netns_enter(netns_open(netns_path));
 	check("bringing lo up", link_up("lo"));
-	printf("{\"cniVersion\": \"" VERSION "\", \"interfaces\": [{\"name\": \"lo\", \"mac\": \"00:00:00:00:00:00\", \"sandbox\": "
-	       "\"%s\"}], \"ips\": [{\"version\": \"4\", \"interface\": 0, \"address\": \"127.0.0.1/8\"}], \"dns\": {}}",
+	printf("{\"cniVersion\": \"" VERSION "\", \"interfaces\": [{\"name\": \"lo\", "
+	       "\"mac\": \"00:00:00:00:00:00\", \"sandbox\": \"%s\"}], "
+	       "\"ips\": [{\"version\": \"4\", \"interface\": 0, \"address\": \"127.0.0.1/8\"}], \"dns\": {}}",
 	       netns_path);
 }
 
