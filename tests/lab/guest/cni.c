@@ -6,8 +6,8 @@
  *
  * A pod gets the next address of its node's range, or the one in Calico's annotation `cni.projectcalico.org/ipAddrs`.
  * Its MAC follows from the address (0a:58 and the four bytes), so that neighbours keep a right entry when a pod with
- * the same address starts on another node. With `podferry.dev/hold-network: "true"` link, address and route are up, but the
- * host end is no port of the bridge: nothing gets in or out, and its interface alias names the bridge to join later
+ * the same address starts on another node. With `podferry.dev/hold-network: "true"` link, address and route are up, but
+ * the host end is no port of the bridge: nothing gets in or out, and its interface alias names the bridge to join later
  * (docs/adr/0003).
  *
  * The network configuration has, besides what CNI wants, "bridge", "range" (the node's /24, as 10.77.1.0) and "prefix"
