@@ -38,7 +38,7 @@ def get(report: progress.Reporter) -> Path:
 
 
 def distributions() -> list[metadata.Distribution]:
-    """Return what podferry and its agent require, and all that this requires in turn; it serves the kubelet too."""
+    """Return what podferry and its agent require, and all that this requires in turn; the kubelet needs no more."""
     found: dict[str, metadata.Distribution] = {}
     waiting = _requirements(metadata.distribution("podferry"), "agent")
     while waiting:
