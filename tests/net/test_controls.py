@@ -29,8 +29,8 @@ def moved(
                 if flush:
                     steps.flush()
                 steps.cut(lock=lock)
-                if not lock:
-                    move.pause(1)  # the source acknowledges what the target will never have
+                # In the dark each client has its turn; without the lock the source acknowledges what the target misses.
+                move.pause(0.1 if lock else 1)
                 steps.resume()
                 steps.wake(1)
             move.pause(1.5)
