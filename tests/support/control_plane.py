@@ -13,7 +13,6 @@ import pathlib
 import secrets
 import socket
 import ssl
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -22,6 +21,7 @@ from collections.abc import Iterator, Sequence
 import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from tests.support import processes
 
 VARIABLE = "KUBEBUILDER_ASSETS"
 DEADLINE = 120.0
@@ -116,17 +116,8 @@ def _new_key() -> bytes:
 
 @contextlib.contextmanager
 def _process(command: Sequence[str], log: pathlib.Path) -> Iterator[None]:
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)
-        try:
-            yield
-        finally:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    with log.open("wb") as output, processes.running(command, stdout=output, stderr=output):
+        yield
 
 
 def _await_ready(url: str, token: str, ca_file: pathlib.Path, log: pathlib.Path) -> None:

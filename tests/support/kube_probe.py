@@ -6,13 +6,12 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import yaml
-from tests.support import control_plane, kube_http
+from tests.support import control_plane, kube_http, processes
 from tests.support.kube_http import Http, Json
 from tests.support.kubectl import Kubectl
 
@@ -80,20 +79,18 @@ def embedded(folder: pathlib.Path) -> Iterator[Cluster]:
     """Run the embedded API as its users do: as a process, found by its kubeconfig."""
     kubeconfig, log = folder / "kubeconfig", folder / "log"
     command = [sys.executable, "-m", "tests.lab.kubeapi", "--write-kubeconfig", str(kubeconfig), "--debug"]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, cwd=ROOT, stdout=output, stderr=output, env={**os.environ, "PYTHONPATH": str(ROOT)}
-        )
-    try:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with (
+        log.open("wb") as output,
+        processes.running(command, cwd=ROOT, stdout=output, stderr=output, env=environment) as process,
+    ):
         kube_http.eventually(lambda: kubeconfig.exists() or process.poll() is not None, what="kubeconfig")
         assert process.poll() is None, log.read_text()
         url = yaml.safe_load(kubeconfig.read_text())["clusters"][0]["cluster"]["server"]
         cluster = Cluster("embedded", Http(url, "any", None), kubeconfig, collects_garbage=True)
         _define(cluster)
         yield cluster
-    finally:
-        process.terminate()
-        assert process.wait(30) == 0
+    assert process.returncode == 0
     assert "Traceback" not in log.read_text()
 
 

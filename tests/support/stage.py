@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import yaml
 from kubernetes import client, config
-from tests.support import control_plane, kubelets, pki
+from tests.support import control_plane, kubelets, pki, processes
 
 from podferry import ids
 from podferry_operator.api.migration import API_VERSION, GROUP, KIND, PLURAL
@@ -74,13 +74,9 @@ def embedded(folder: Path) -> Iterator[ControlPlane]:
     """Start the embedded API server and install the CRD."""
     kubeconfig = folder / "kubeconfig"
     command = [sys.executable, "-m", "tests.lab.kubeapi", "--write-kubeconfig", str(kubeconfig)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-    try:
+    with processes.running(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
         until("the embedded API server answers", lambda: kubeconfig.exists() or process.poll() is not None)
         yield _equip(kubeconfig)
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 def _equip(kubeconfig: Path) -> ControlPlane:
@@ -114,7 +110,7 @@ class Operator:
 
     def start(self, *arguments: str) -> None:
         """Start it, also after a `kill`; `arguments` are further ones of its command line."""
-        command = [sys.executable, "-m", "podferry_operator", "--tls-dir", str(self._tls)]
+        command = [*processes.BOUND, sys.executable, "-m", "podferry_operator", "--tls-dir", str(self._tls)]
         command += ["--agent-port", str(self._plane.agent_port), "--namespace", self._namespace, *arguments]
         environment = {**os.environ, "KUBECONFIG": str(self._plane.kubeconfig)}
         with self.log.open("ab") as log:

@@ -39,6 +39,8 @@ class World:
     resumed: bool = False
     """Tasks run and traffic flows on the target."""
     connections: list[bytes] = field(default_factory=lambda: [b"one", b"two", b"three"])
+    moving: tuple[str, ...] = ()
+    """Connections that no flush brings to rest."""
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     @property
@@ -189,8 +191,8 @@ class FakeSource:
         self.world.gate = {"hold", "flush"}
 
     def drained(self, deadline: float) -> tuple[str, ...]:
-        """Nothing is in flight."""
-        return ()
+        """All but the moving ones are at rest."""
+        return self.world.moving
 
     def lock(self) -> None:
         """Let nothing pass."""
@@ -222,9 +224,11 @@ class FakeSource:
 class FakeAudit:
     """One kept connection."""
 
+    number: int
+
     def to_wire(self) -> agent_pb2.ConnectionAudit:
         """Return it as a message."""
-        return agent_pb2.ConnectionAudit(fate="kept")
+        return agent_pb2.ConnectionAudit(local="10.0.0.1:80", peer=f"10.0.0.2:{self.number}", fate="kept")
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +276,7 @@ class FakeTarget:
 
     def wake(self, deadline: float) -> list[FakeAudit]:
         """All peers answered."""
-        return [FakeAudit() for _ in self.world.rebuilt]
+        return [FakeAudit(number) for number, _ in enumerate(self.world.rebuilt)]
 
     def discard(self) -> None:
         """Drop all."""

@@ -188,10 +188,19 @@ def test_a_migration_moves_the_pod(pair: Pair) -> None:
     report = pair.outcome(pair.source)
     assert (report.outcome, report.reason) == (agent_pb2.SUCCEEDED, "Resumed")
     assert pair.world.moved
-    assert (report.connections.total, report.connections.kept) == (3, 3)
+    assert (report.connections.total, report.connections.kept, report.connections.flushed) == (3, 3, 3)
     assert report.image_bytes_sent >= report.image_bytes > 0
     assert report.freeze_seconds > report.connections.dead_seconds > 0
     assert pair.outcome(pair.target).outcome == agent_pb2.SUCCEEDED
+
+
+def test_what_the_flush_did_not_bring_to_rest_is_audited(pair: Pair) -> None:
+    pair.world.moving = ("10.0.0.1:80 10.0.0.2:1",)
+    pair.start()
+    pair.order()
+    report = pair.outcome(pair.source)
+    assert (report.connections.kept, report.connections.flushed) == (3, 2)
+    assert [one.flushed for one in report.audit] == [True, False, True]
 
 
 @pytest.mark.parametrize("point", list(FaultPoint))

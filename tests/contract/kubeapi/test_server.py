@@ -19,6 +19,7 @@ import aiohttp
 import pytest
 import yaml
 from tests.lab.kubeapi import errors, server, store
+from tests.support import processes
 from tests.support.kube_http import Http, eventually
 from tests.support.kube_probe import ROOT
 
@@ -26,11 +27,8 @@ from tests.support.kube_probe import ROOT
 @contextlib.contextmanager
 def _program(*arguments: str, fds: Sequence[int] = ()) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "tests.lab.kubeapi", *arguments]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, pass_fds=fds) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+    with processes.running(command, cwd=ROOT, stdout=subprocess.PIPE, pass_fds=fds) as process:
+        yield process
 
 
 def test_inherited_sockets(tmp_path: pathlib.Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import threading
@@ -11,19 +12,26 @@ from typing import Any
 
 import pytest
 from tests.lab import kubehttp
+from tests.support import processes
 
 DEADLINE = 30.0
 PODS = "/api/v1/namespaces/default/pods"
 SLICES = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
 
 
-@pytest.fixture
-def api() -> Iterator[str]:
-    argv = [sys.executable, "-m", "tests.lab.kubeapi", "--listen", "127.0.0.1:0"]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+@contextlib.contextmanager
+def serving(address: str) -> Iterator[str]:
+    """Run the embedded API on "host:port" while the block runs; the block gets its URL."""
+    command = [sys.executable, "-m", "tests.lab.kubeapi", "--listen", address]
+    with processes.running(command, stdout=subprocess.PIPE) as process:
         assert process.stdout
         yield process.stdout.readline().split()[-1]
-        process.terminate()
+
+
+@pytest.fixture
+def api() -> Iterator[str]:
+    with serving("127.0.0.1:0") as url:
+        yield url
 
 
 @pytest.fixture
@@ -33,9 +41,8 @@ def client(api: str) -> kubehttp.Client:
 
 @pytest.fixture
 def controller(api: str) -> Iterator[None]:
-    with subprocess.Popen([sys.executable, "-m", "tests.lab.controllers", "--api", api]) as process:
+    with processes.running([sys.executable, "-m", "tests.lab.controllers", "--api", api]):
         yield
-        process.terminate()
 
 
 def eventually(check: Callable[[], Any]) -> Any:
@@ -127,18 +134,11 @@ def test_a_reflector_goes_on_after_an_outage() -> None:
         told.append((obj["metadata"]["name"], gone))
         changed.set()
 
-    argv = [sys.executable, "-m", "tests.lab.kubeapi", "--listen"]
-    with subprocess.Popen([*argv, "127.0.0.1:0"], stdout=subprocess.PIPE, text=True) as first:
-        assert first.stdout
-        url = first.stdout.readline().split()[-1]
+    with serving("127.0.0.1:0") as url:
         client = kubehttp.Client(url)
         kubehttp.Reflector(client, PODS, note).start()
         client.create(PODS, pod("old"))
         assert changed.wait(DEADLINE)
-        first.terminate()
-    with subprocess.Popen([*argv, url.removeprefix("http://")], stdout=subprocess.PIPE, text=True) as second:
-        assert second.stdout
-        second.stdout.readline()
+    with serving(url.removeprefix("http://")):
         client.create(PODS, pod("new"))
         eventually(lambda: told == [("old", False), ("old", True), ("new", False)])
-        second.terminate()

@@ -59,7 +59,8 @@ class Store:
     """All collections; every write takes the next revision and wakes the watches of its collection."""
 
     def __init__(self, *, revision: int | None = None, history: int = HISTORY) -> None:
-        self.revision = int(time.time()) if revision is None else revision
+        # Above all that an earlier server can have given out: whoever resumes there is told to list anew.
+        self.revision = time.time_ns() // 1000 if revision is None else revision
         self.listeners: list[Callable[[Collection, Change], None]] = []
         self._history = history
         self._shelves: dict[Collection, _Shelf] = {}

@@ -55,8 +55,8 @@ else:
 held = write(f"/held-{NAME}", "held")
 deleted = write(f"/root/deleted-{NAME}", "d" * 2_000_000)
 os.unlink(f"/root/deleted-{NAME}")  # noqa: PTH108
-os.makedirs("/work/deep", exist_ok=True)  # noqa: PTH103
-write(f"/work/deep/{NAME}", NAME).close()
+os.makedirs("/srv/deep", exist_ok=True)  # noqa: PTH103
+write(f"/srv/deep/{NAME}", NAME).close()
 os.unlink("/app/frames.py")  # noqa: PTH108  comes with the image: a whiteout in the upper layer
 locked = write(f"/data/{NAME}", f"volume of {NAME}")
 fcntl.flock(locked, fcntl.LOCK_EX)
@@ -82,7 +82,7 @@ while True:
         "ipc": ctypes.string_at(memory, 8).decode() if memory else LIBC.semctl(semaphore, 0, 12),
         "held": held.read(),
         "deleted": len(deleted.read()),
-        "root": read(f"/work/deep/{NAME}"),
+        "root": read(f"/srv/deep/{NAME}"),
         "app": sorted(os.listdir("/app")),  # noqa: PTH208
         "data": sorted(os.listdir("/data")),  # noqa: PTH208
         "shm": sorted(os.listdir("/dev/shm")),  # noqa: PTH208

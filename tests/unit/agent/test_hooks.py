@@ -246,9 +246,12 @@ def test_a_restart_long_after_is_ordinary(clean: Node, served: hooks.Hooks) -> N
     served.forget(MIGRATION)
     subprocess.run(["rm", "-r", clean.settings.run_dir / "restored"], check=True)
     served.__exit__(None, None, None)
-    with hooks.Hooks(clean.settings):
+    with hooks.Hooks(clean.settings) as later:
+        later.prune({POD, "another"})
         end(clean.create(clean.migrating("id2", "one")), 0)
-    assert " create " in clean.calls()[-1]
+        assert " create " in clean.calls()[-1]
+        later.prune({"another"})
+    assert not list((clean.settings.state_dir / "arrived").iterdir())
 
 
 def test_a_hook_may_come_before_its_order(clean: Node, served: hooks.Hooks) -> None:

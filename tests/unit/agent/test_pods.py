@@ -35,6 +35,12 @@ class Cri(cri_pb2_grpc.RuntimeServiceServicer):
         ]
         return cri_pb2.ListContainersResponse(containers=found)
 
+    def ListPodSandbox(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        del request, context
+        found = {item.labels[pods.POD_UID] for item in self.containers}
+        metadata = [cri_pb2.PodSandboxMetadata(uid=uid) for uid in found]
+        return cri_pb2.ListPodSandboxResponse(items=[cri_pb2.PodSandbox(metadata=one) for one in metadata])
+
 
 class Node:
     """One node: the CRI server, runc's root and bundles in a directory."""
@@ -96,6 +102,12 @@ def test_a_pod_with_its_running_containers(node: Node) -> None:
     assert [(item.name, item.id, item.pid) for item in pod.containers] == [("one", "id1", 4711), ("two", "id2", 4711)]
     assert pod.containers[0].cgroup == Path("/sys/fs/cgroup/pod/id1")
     assert pod.containers[0].bundle.path == node.root / "bundles/id1"
+
+
+def test_every_pod_is_known_until_it_is_deleted(node: Node) -> None:
+    node.add("id0", "one", 5, state=cri_pb2.CONTAINER_EXITED)
+    node.add("id9", "other", 1, uid="another")
+    assert node.view.uids() == {UID, "another"}
 
 
 def test_the_specs_order_wins_over_a_restart(node: Node) -> None:

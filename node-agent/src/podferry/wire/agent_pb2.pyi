@@ -212,21 +212,23 @@ class StepTiming(_message.Message):
     def __init__(self, step: _Optional[str] = ..., started_unix_ns: _Optional[int] = ..., finished_unix_ns: _Optional[int] = ...) -> None: ...
 
 class ConnectionTotals(_message.Message):
-    __slots__ = ("total", "kept", "closed", "bytes_queued", "dead_seconds")
+    __slots__ = ("total", "kept", "closed", "bytes_queued", "dead_seconds", "flushed")
     TOTAL_FIELD_NUMBER: _ClassVar[int]
     KEPT_FIELD_NUMBER: _ClassVar[int]
     CLOSED_FIELD_NUMBER: _ClassVar[int]
     BYTES_QUEUED_FIELD_NUMBER: _ClassVar[int]
     DEAD_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    FLUSHED_FIELD_NUMBER: _ClassVar[int]
     total: int
     kept: int
     closed: int
     bytes_queued: int
     dead_seconds: float
-    def __init__(self, total: _Optional[int] = ..., kept: _Optional[int] = ..., closed: _Optional[int] = ..., bytes_queued: _Optional[int] = ..., dead_seconds: _Optional[float] = ...) -> None: ...
+    flushed: int
+    def __init__(self, total: _Optional[int] = ..., kept: _Optional[int] = ..., closed: _Optional[int] = ..., bytes_queued: _Optional[int] = ..., dead_seconds: _Optional[float] = ..., flushed: _Optional[int] = ...) -> None: ...
 
 class ConnectionAudit(_message.Message):
-    __slots__ = ("local", "peer", "state", "fate", "bytes_queued", "window_updates", "answered_seconds")
+    __slots__ = ("local", "peer", "state", "fate", "bytes_queued", "window_updates", "answered_seconds", "flushed")
     LOCAL_FIELD_NUMBER: _ClassVar[int]
     PEER_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -234,6 +236,7 @@ class ConnectionAudit(_message.Message):
     BYTES_QUEUED_FIELD_NUMBER: _ClassVar[int]
     WINDOW_UPDATES_FIELD_NUMBER: _ClassVar[int]
     ANSWERED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    FLUSHED_FIELD_NUMBER: _ClassVar[int]
     local: str
     peer: str
     state: str
@@ -241,7 +244,8 @@ class ConnectionAudit(_message.Message):
     bytes_queued: int
     window_updates: int
     answered_seconds: float
-    def __init__(self, local: _Optional[str] = ..., peer: _Optional[str] = ..., state: _Optional[str] = ..., fate: _Optional[str] = ..., bytes_queued: _Optional[int] = ..., window_updates: _Optional[int] = ..., answered_seconds: _Optional[float] = ...) -> None: ...
+    flushed: bool
+    def __init__(self, local: _Optional[str] = ..., peer: _Optional[str] = ..., state: _Optional[str] = ..., fate: _Optional[str] = ..., bytes_queued: _Optional[int] = ..., window_updates: _Optional[int] = ..., answered_seconds: _Optional[float] = ..., flushed: _Optional[bool] = ...) -> None: ...
 
 class FromSource(_message.Message):
     __slots__ = ("open", "manifest", "chunk", "restore", "prepare", "connections", "commit", "rollback")

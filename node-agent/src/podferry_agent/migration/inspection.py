@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from podferry import errors
 from podferry.tcp import inventory
 from podferry.wire import agent_pb2
 from podferry_agent.connections import backend
@@ -22,7 +23,9 @@ LOOK_SECONDS = 0.05
 class Inspector:
     """Looks at pods of this node."""
 
-    pods: pods.PodView
+    view: pods.PodView
+    check: Callable[[pods.Pod], object]
+    """Raises Permanent for what would make saving fail: `process.checkpoint.Checkpointer.check`."""
     pids: Callable[[Path], list[int]]
     connections: backend.Backend
 
@@ -32,18 +35,26 @@ class Inspector:
         Raises:
             Permanent: no such pod runs here (reason PodNotFound).
         """
-        pod = self.pods.find(uid)
+        pod = self.view.find(uid)
         processes = {container.name: self.pids(container.cgroup) for container in pod.containers}
         with self.connections.open(pod.netns, "inspection") as connections:
             deadline = time.monotonic() + PATIENCE_SECONDS
             while _passing(found := connections.inspect(processes)) and time.monotonic() < deadline:
                 time.sleep(LOOK_SECONDS)
         return agent_pb2.Inspection(
+            problems=self._problems(pod),
             containers=[container.name for container in pod.containers],
             memory_bytes=sum(_memory(container.cgroup) for container in pod.containers),
             connections=len(found.movable),
             unmovable=[_unmovable(item) for item in found.unmovable],
         )
+
+    def _problems(self, pod: pods.Pod) -> list[agent_pb2.Problem]:
+        try:
+            self.check(pod)
+        except errors.Permanent as error:
+            return [agent_pb2.Problem(reason=error.reason, message=error.message)]
+        return []
 
 
 def _passing(found: inventory.Inventory) -> bool:

@@ -100,6 +100,7 @@ class Progress:
             totals.total = len(audits)
             totals.kept = sum(1 for audit in audits if audit.fate == "kept")
             totals.closed = totals.total - totals.kept
+            totals.flushed = sum(audit.flushed for audit in audits)
             totals.bytes_queued = sum(audit.bytes_queued for audit in audits)
             del report.audit[:]
             report.audit.extend(audits[:AUDIT_LIMIT])

@@ -76,6 +76,8 @@ class SourceMigration:
         self._decision = threading.Lock()
         self._abort: str | None = None
         self._frozen_at = self._locked_at = 0
+        self._connections: engine.Source | None = None
+        self._moving: tuple[str, ...] = ()
 
     # --- from other threads
 
@@ -116,8 +118,7 @@ class SourceMigration:
             raise errors.RolledBack("the source agent was restarted before Commit", reason="AgentRestarted")
         self._journal.record("started", order=base64.b64encode(self.order.SerializeToString()).decode())
         pod = self._tools.pods.find(self.order.source_pod.uid).ordered(self.order.containers)
-        # Left only when there is an outcome: undoing needs what it holds.
-        connections = self._resources.enter_context(self._tools.connections.open(pod.netns, self._name))
+        connections = self._stand(pod.netns)
         self.session.open(resume=False)
         self._check()
         deadline = self._freeze(pod, connections)
@@ -181,9 +182,9 @@ class SourceMigration:
         self.session.send(connections.early_batches(), deadline)
         if self.order.flush:
             connections.flush()
-            moving = connections.drained(min(deadline, time.monotonic() + DRAIN_SECONDS))
-            if moving:
-                log.warning("%s: still in flight at the bound: %s", self._name, ", ".join(moving))
+            self._moving = connections.drained(min(deadline, time.monotonic() + DRAIN_SECONDS))
+            if self._moving:
+                log.warning("%s: still in flight at the bound: %s", self._name, ", ".join(self._moving))
         self._reach(faults.FaultPoint.FLUSH_DONE)
 
     def _cut(self, connections: engine.Source, deadline: float) -> None:
@@ -199,7 +200,8 @@ class SourceMigration:
         self._reach(faults.FaultPoint.COMMIT_BEFORE_JOURNAL)
         with self._decision:
             self._check(deadline)
-            self._journal.record("committed", durable=True, closed=_closed(connections.unmovable))
+            closed = _closed(connections.unmovable)
+            self._journal.record("committed", durable=True, closed=closed, moving=self._moving)
 
     def _sent(self, batches: Iterator[bytes]) -> Iterator[bytes]:
         yield from batches
@@ -229,14 +231,23 @@ class SourceMigration:
             dead = (now - self._locked_at) / 1e9 - resumed.since_unlock_seconds
             freeze = (now - self._frozen_at) / 1e9 - resumed.since_release_seconds
             self.progress.update(lambda report: _measured(report, dead, freeze))
-        closed = [agent_pb2.ConnectionAudit(**one) for one in (self._journal.facts("committed") or {})["closed"]]
-        self.progress.audit([*self.session.audit(), *closed])
+        facts = self._journal.facts("committed") or {}
+        kept = self.session.audit()
+        for one in kept:
+            still = self.order.flush and f"{one.local} {one.peer}" not in facts["moving"]
+            one.flushed = still and one.fate == "kept"
+        self.progress.audit([*kept, *(agent_pb2.ConnectionAudit(**one) for one in facts["closed"])])
+
+    def _stand(self, netns: Path) -> engine.Source:
+        """Stand in the pod's network; left only when there is an outcome, since undoing needs what is held there."""
+        if self._connections is None:
+            self._connections = self._resources.enter_context(self._tools.connections.open(netns, self._name))
+        return self._connections
 
     def _detach(self) -> None:
         netns = Path((self._journal.facts("freezing") or {})["netns"])
         if netns.exists():
-            with self._tools.connections.open(netns, self._name) as connections:
-                connections.detach()
+            self._stand(netns).detach()
 
     def _insist(self, action: Callable[[int], object]) -> None:
         """Call `action` with the number of the attempt until it does not raise."""

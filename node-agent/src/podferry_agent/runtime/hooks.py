@@ -18,7 +18,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -167,6 +167,10 @@ class Hooks:
             self._waits.pop(migration_id, None)
             self._restored.pop(migration_id, None)
         shutil.rmtree(self._work(migration_id), ignore_errors=True)
+
+    def prune(self, known: Collection[str]) -> None:
+        """Forget what arrived for pods that this node does not know any more."""
+        self._arrivals.prune(known)
 
     # --- one restore
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import enum
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,6 +73,13 @@ class Arrivals:
             file.flush()
             os.fsync(file.fileno())
         new.replace(self.directory / pod_uid)
+
+    def prune(self, known: Collection[str]) -> None:
+        """Forget the pods that are not among `known`: they are deleted, and no container of theirs comes again."""
+        if self.directory.exists():
+            for path in self.directory.iterdir():
+                if path.name not in known:
+                    path.unlink()
 
     def has(self, pod_uid: str, migration_id: str, container: str) -> bool:
         """Tell whether `container` arrived with this migration."""

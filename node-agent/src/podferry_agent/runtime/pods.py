@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,6 +89,16 @@ class PodView:
         sandbox = found[0].pod_sandbox_id
         return Pod(uid, labels[POD_NAMESPACE], labels[POD_NAME], sandbox, netns, containers)
 
+    def uids(self) -> set[str]:
+        """Return the UID of every pod that this node knows: the kubelet keeps the last sandbox until a pod is deleted.
+
+        Raises:
+            Transient: the container runtime does not answer (reason RuntimeUnavailable).
+        """
+        with _translated():
+            answer = self._runtime.ListPodSandbox(cri_pb2.ListPodSandboxRequest(), timeout=CALL_SECONDS)
+        return {item.metadata.uid for item in answer.items}
+
     def _container(self, item: cri_pb2.Container) -> Container:
         state = runc.load(self._runc_root, item.id)
         return Container(item.metadata.name, item.id, state.pid, state.cgroup, bundles.load(state.bundle))
@@ -96,8 +107,14 @@ class PodView:
         wanted = cri_pb2.ContainerFilter(
             label_selector={POD_UID: uid}, state=cri_pb2.ContainerStateValue(state=cri_pb2.CONTAINER_RUNNING)
         )
-        try:
+        with _translated():
             answer = self._runtime.ListContainers(cri_pb2.ListContainersRequest(filter=wanted), timeout=CALL_SECONDS)
-        except grpc.RpcError as error:
-            raise errors.Transient(f"the container runtime: {error}", reason="RuntimeUnavailable") from error
         return list(answer.containers)
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise errors.Transient(f"the container runtime: {error}", reason="RuntimeUnavailable") from error

@@ -89,6 +89,7 @@ def _reported(report: agent_pb2.Report, status: dict[str, Any]) -> dict[str, Any
             "total": totals.total,
             "kept": totals.kept,
             "closed": totals.closed,
+            "flushed": totals.flushed,
             "bytesQueued": totals.bytes_queued,
             "deadTimeMs": round(totals.dead_seconds * 1000, 3),
         }
@@ -107,6 +108,7 @@ def _audit(item: agent_pb2.ConnectionAudit) -> dict[str, Any]:
         "fate": item.fate,
         "bytesQueued": item.bytes_queued,
         "windowUpdates": item.window_updates,
+        "flushed": item.flushed,
     }
     if item.answered_seconds:
         audit["answeredMs"] = round(item.answered_seconds * 1000, 3)
