@@ -23,7 +23,7 @@ _PROGRAMS = (
 
 _CONFIG = """
 version = 2
-root = "/work"
+root = "/filled"
 state = "/run/state"
 disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.aufs",
   "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs",
