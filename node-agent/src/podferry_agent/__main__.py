@@ -113,7 +113,9 @@ def _serve(settings: settings_module.Settings) -> int:
         log.info("what arrived for deleted pods is kept until the next start: %s", error)
     server = grpc.server(futures.ThreadPoolExecutor(WORKERS), options=tls.OPTIONS)
     inspector = inspection.Inspector(view, checkpointer.check, freezer.pids, connections)
-    agent_pb2_grpc.add_AgentServicer_to_server(agent_service.AgentService(migrations, lambda: found, inspector), server)
+    agent_pb2_grpc.add_AgentServicer_to_server(
+        agent_service.AgentService(migrations, lambda: capabilities.now(found), inspector), server
+    )
     agent_pb2_grpc.add_FerryServicer_to_server(ferry_service.FerryService(migrations), server)
     if not server.add_secure_port(settings.listen, identity.server_credentials()):
         raise errors.Permanent(f"cannot listen on {settings.listen}", reason="AddressInUse")

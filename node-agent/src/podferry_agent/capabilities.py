@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +20,14 @@ TCP_REPAIR = 19
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 
+_USABLE = re.compile(
+    r"3dnow\w*|abm|adx|aes|amx_\w+|avx\w*|bmi[12]|cldemote|clflush(opt)?|clwb|clzero|cmov|cx(8|16)|enqcmd|erms|f16c|fma4?"
+    r"|fpu|fs(gsbase|rm)|fxsr(_opt)?|gfni|hle|lahf_lm|lwp|misalignsse|mmx\w*|movbe|movdir\w+|ospke|pclmulqdq|pku|pni|popcnt"
+    r"|rd(pid|rand|seed|tscp)|rtm|serialize|sha\w+|shstk|sm[34]|sse\w*|ssse3|syscall|tbm|vaes|vpclmulqdq|waitpkg|xgetbv1"
+    r"|xop|xsave\w*"
+)
+"""Flags of /proc/cpuinfo that name something a program can use; the others are about the kernel and its mitigations."""
+
 
 def probe(settings: settings_module.Settings) -> agent_pb2.Capabilities:
     """Return versions and what is missing; forks criu and runc once each."""
@@ -27,6 +36,7 @@ def probe(settings: settings_module.Settings) -> agent_pb2.Capabilities:
         node=settings.node,
         version=metadata.version("podferry") if _installed("podferry") else "unknown",
         kernel=os.uname().release,
+        machine=os.uname().machine,
         criu=criu,
         runtime=f"runc {runc}" if runc else "",
         backends=["repair"] if _repair_allowed() else [],
@@ -35,6 +45,15 @@ def probe(settings: settings_module.Settings) -> agent_pb2.Capabilities:
         ],
         cpu_features=_cpu_features(),
     )
+
+
+def now(found: agent_pb2.Capabilities) -> agent_pb2.Capabilities:
+    """Return what was found at start with what changes all the time beside it."""
+    current = agent_pb2.Capabilities()
+    current.CopyFrom(found)
+    current.memory_available_bytes = _memory_available()
+    current.clock_unix_ns = time.time_ns()
+    return current
 
 
 def _missing(settings: settings_module.Settings, criu: str, runc: str) -> Iterator[tuple[str, str]]:
@@ -84,5 +103,12 @@ def _repair_allowed() -> bool:
 def _cpu_features() -> list[str]:
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("flags"):
-            return line.split(":", 1)[1].split()
+            return [flag for flag in line.split(":", 1)[1].split() if _USABLE.fullmatch(flag)]
     return []
+
+
+def _memory_available() -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) << 10
+    return 0

@@ -32,7 +32,7 @@ class ProbeRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Capabilities(_message.Message):
-    __slots__ = ("node", "version", "kernel", "criu", "runtime", "backends", "missing", "cpu_features")
+    __slots__ = ("node", "version", "kernel", "criu", "runtime", "backends", "missing", "cpu_features", "machine", "memory_available_bytes", "clock_unix_ns")
     NODE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     KERNEL_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +41,9 @@ class Capabilities(_message.Message):
     BACKENDS_FIELD_NUMBER: _ClassVar[int]
     MISSING_FIELD_NUMBER: _ClassVar[int]
     CPU_FEATURES_FIELD_NUMBER: _ClassVar[int]
+    MACHINE_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_AVAILABLE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_UNIX_NS_FIELD_NUMBER: _ClassVar[int]
     node: str
     version: str
     kernel: str
@@ -49,7 +52,10 @@ class Capabilities(_message.Message):
     backends: _containers.RepeatedScalarFieldContainer[str]
     missing: _containers.RepeatedCompositeFieldContainer[Problem]
     cpu_features: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, node: _Optional[str] = ..., version: _Optional[str] = ..., kernel: _Optional[str] = ..., criu: _Optional[str] = ..., runtime: _Optional[str] = ..., backends: _Optional[_Iterable[str]] = ..., missing: _Optional[_Iterable[_Union[Problem, _Mapping]]] = ..., cpu_features: _Optional[_Iterable[str]] = ...) -> None: ...
+    machine: str
+    memory_available_bytes: int
+    clock_unix_ns: int
+    def __init__(self, node: _Optional[str] = ..., version: _Optional[str] = ..., kernel: _Optional[str] = ..., criu: _Optional[str] = ..., runtime: _Optional[str] = ..., backends: _Optional[_Iterable[str]] = ..., missing: _Optional[_Iterable[_Union[Problem, _Mapping]]] = ..., cpu_features: _Optional[_Iterable[str]] = ..., machine: _Optional[str] = ..., memory_available_bytes: _Optional[int] = ..., clock_unix_ns: _Optional[int] = ...) -> None: ...
 
 class Problem(_message.Message):
     __slots__ = ("reason", "message")

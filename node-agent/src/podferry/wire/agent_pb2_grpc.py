@@ -75,7 +75,7 @@ class AgentServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Probe(self, request, context):
-        """What this node can do. Cheap; probed once at start.
+        """What this node can do. Cheap: what cannot change was probed once at start.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
