@@ -57,5 +57,5 @@ def migration(uid: str = UID, status: Object | None = None, **spec: Any) -> Migr
 
 def seen(order: Migration | None = None, **parts: Any) -> Observation:
     """Return an observation with a running pod and a ready node, as changed."""
-    found: dict[str, Any] = {"source_pod": pod(), "target_node": node(), **parts}
+    found: dict[str, Any] = {"source_pod": pod(), "target_node": node(), "runtime_class": {}, **parts}
     return Observation(NOW, order or migration(), **found)

@@ -120,7 +120,7 @@ class World:
         source = self.pods.get("web")
         if not migration.accepted:
             node = {"metadata": {"name": "b"}, "spec": {}, "status": {"conditions": [_condition("Ready", "True")]}}
-            return dataclasses.replace(seen, source_pod=source, target_node=node)
+            return dataclasses.replace(seen, source_pod=source, target_node=node, runtime_class={})
         if not migration.condition_is(Type.PREFLIGHT, Status.TRUE):
             silent = [agent for agent in (self.source, self.target) if not agent.reachable]
             answers = Preflight(

@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 CRD = ROOT / "crds" / "podferry.dev_servicemigrations.yaml"
 CRDS = kube.Resource("/apis/apiextensions.k8s.io/v1", "customresourcedefinitions", namespaced=False)
 NAMESPACES = kube.Resource("/api/v1", "namespaces", namespaced=False)
-RUNTIME_CLASSES = kube.Resource("/apis/node.k8s.io/v1", "runtimeclasses", namespaced=False)
+RUNTIME_CLASS = {"metadata": {"name": ids.RUNTIME_CLASS}, "handler": ids.RUNTIME_CLASS}
 SECONDS = 60.0
 """Longest time that anything awaited here may take."""
 
@@ -85,8 +85,7 @@ def _equip(kubeconfig: Path) -> ControlPlane:
     api = kube.Kube(client.ApiClient(configuration))
     run(api.create(CRDS, "", yaml.safe_load(CRD.read_text())))
     until("the CRD is established", lambda: _established(api))
-    runtime_class = {"metadata": {"name": ids.RUNTIME_CLASS}, "handler": ids.RUNTIME_CLASS}
-    run(api.create(RUNTIME_CLASSES, "", runtime_class))
+    run(api.create(kube.RUNTIME_CLASSES, "", RUNTIME_CLASS))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from concurrent import futures
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn, cast
+from typing import Any, NoReturn, cast
 
 import grpc
 
@@ -30,8 +30,8 @@ GATE_SECONDS = 60.0
 class Script:
     """What a fake agent pretends."""
 
-    missing: Sequence[agent_pb2.Problem] = ()
-    cpu_features: Sequence[str] = ("avx", "sse4_2")
+    capabilities: dict[str, Any] = field(default_factory=dict)
+    """Fields of the node's Capabilities that differ from a capable node's."""
     inspection: agent_pb2.Inspection = field(
         default_factory=lambda: agent_pb2.Inspection(containers=["main"], memory_bytes=12 << 20, connections=3)
     )
@@ -135,16 +135,19 @@ class FakeAgent(agent_pb2_grpc.AgentServicer):
     def Probe(self, request: agent_pb2.ProbeRequest, context: grpc.ServicerContext) -> agent_pb2.Capabilities:  # noqa: N802
         """Answer as the script says."""
         self._note("Probe", context)
-        return agent_pb2.Capabilities(
-            node=self.node,
-            version="fake",
-            kernel="6.1.0",
-            criu="3.17.1",
-            runtime="runc 1.1.5",
-            backends=["repair"],
-            missing=self.script.missing,
-            cpu_features=self.script.cpu_features,
-        )
+        capable: dict[str, Any] = {
+            "node": self.node,
+            "version": "fake",
+            "kernel": "6.1.0",
+            "criu": "3.17.1",
+            "runtime": "runc 1.1.5",
+            "backends": ["repair"],
+            "cpu_features": ["avx", "sse4_2"],
+            "machine": "x86_64",
+            "memory_available_bytes": 1 << 30,
+            "clock_unix_ns": time.time_ns(),
+        }
+        return agent_pb2.Capabilities(**(capable | self.script.capabilities))
 
     def Inspect(self, request: agent_pb2.InspectRequest, context: grpc.ServicerContext) -> agent_pb2.Inspection:  # noqa: N802
         """Answer as the script says."""

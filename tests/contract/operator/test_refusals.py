@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 from tests.support import stage
 
-from podferry import errors
+from podferry import errors, ids
 from podferry.steps import Step
 from podferry.wire import agent_pb2
 from podferry_operator.clients import kube
@@ -100,9 +101,58 @@ def test_a_pod_moves_once_at_a_time_and_a_target_not_at_all(place: stage.Stage) 
 
 def test_a_node_that_lacks_something(place: stage.Stage) -> None:
     place.pod()
-    place.b.script.missing = [agent_pb2.Problem(reason="NoCriu", message="criu is not installed")]
+    place.b.script.capabilities = {"missing": [agent_pb2.Problem(reason="NoCriu", message="criu is not installed")]}
     place.migrate()
     assert "criu is not installed" in _untouched(place, place.end(), "Preflight", "NodeIncapable")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "said"),
+    [
+        ({"cpu_features": ["sse4_2"]}, "NodeIncapable", "lacks CPU features that the pod may use: avx"),
+        ({"machine": "aarch64"}, "NodeIncapable", "is x86_64, node b"),
+        ({"criu": "3.16"}, "NodeIncapable", "install the same there, or a newer one"),
+        ({"memory_available_bytes": 20 << 20}, "NodeLacksMemory", "the images and the restored pod need 24MiB"),
+    ],
+)
+def test_a_node_that_does_not_suit(place: stage.Stage, changes: dict[str, Any], reason: str, said: str) -> None:
+    place.pod()
+    place.b.script.capabilities = changes
+    place.migrate()
+    assert said in _untouched(place, place.end(), "Preflight", reason)
+
+
+def test_what_the_pod_may_notice_is_said(place: stage.Stage) -> None:
+    place.pod()
+    place.b.script.capabilities = {"kernel": "5.15.0-1", "clock_unix_ns": time.time_ns() - 90 * 10**9}
+    place.migrate(dryRun=True)
+    place.end()
+    message = place.condition("Preflight")["message"]
+    assert "kernel 5.15.0-1 of node b" in message
+    assert "1m3" in message or "1m2" in message
+    assert "behind that of node a" in message
+
+
+def test_a_volume_that_only_one_node_can_mount(place: stage.Stage) -> None:
+    for name, mode in (("mine", "ReadWriteOnce"), ("ours", "ReadWriteMany")):
+        spec = {"accessModes": [mode], "resources": {"requests": {"storage": "1Gi"}}}
+        stage.run(place.api.create(kube.CLAIMS, place.namespace, {"metadata": {"name": name}, "spec": spec}))
+    volumes = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in ("mine", "ours")]
+    place.pod(volumes=volumes)
+    place.migrate()
+    message = _untouched(place, place.end(), "Accepted", "PodUnsupported")
+    assert "claim mine (ReadWriteOnce)" in message
+    assert "ours" not in message
+
+
+def test_no_runtime_class(place: stage.Stage) -> None:
+    place.pod()
+    stage.run(place.api.delete(kube.RUNTIME_CLASSES, "", ids.RUNTIME_CLASS))
+    try:
+        place.migrate()
+        assert "install podferry" in _untouched(place, place.end(), "Accepted", "NoRuntimeClass")
+    finally:
+        stage.run(place.api.create(kube.RUNTIME_CLASSES, "", stage.RUNTIME_CLASS))
 
 
 def test_sockets_that_cannot_move(place: stage.Stage) -> None:

@@ -88,6 +88,7 @@ def _core(store: Store) -> Iterator[Resource]:
         "", "secrets", "Secret",
         columns=columns.SECRETS, default=defaults.secret, check=validation.frozen_data, selectable=frozenset({"type"}),
     )  # fmt: skip
+    yield _kind("", "persistentvolumeclaims", "PersistentVolumeClaim", short_names=("pvc",), status=True)
     yield _kind(
         "",
         "serviceaccounts",

@@ -33,6 +33,14 @@ CASES: list[tuple[str, dict[str, Any], Reason, str]] = [
         Reason.POD_UNSUPPORTED,
         "sidecar",
     ),
+    ("user namespace", {"source_pod": pod(spec={"hostUsers": False})}, Reason.POD_UNSUPPORTED, "user namespace"),
+    (
+        "shared processes",
+        {"source_pod": pod(spec={"shareProcessNamespace": True})},
+        Reason.POD_UNSUPPORTED,
+        "shareProcessNamespace",
+    ),
+    ("no runtime class", {"runtime_class": None}, Reason.NO_RUNTIME_CLASS, "RuntimeClass podferry"),
     ("no node", {"target_node": None}, Reason.NODE_NOT_FOUND, "spec.targetNode: node b does not exist"),
     ("node down", {"target_node": node(ready="Unknown")}, Reason.NODE_NOT_READY, "kubelet says so"),
     ("cordoned", {"target_node": node(unschedulable=True)}, Reason.NODE_NOT_READY, "cordoned"),
@@ -78,10 +86,20 @@ def test_everything_wrong_is_said_at_once() -> None:
     ]
 
 
+def _capable(node: str, **changes: Any) -> agent_pb2.Capabilities:
+    fields: dict[str, Any] = {
+        "backends": ["repair"],
+        "cpu_features": ["avx"],
+        "criu": "3.17.1",
+        "memory_available_bytes": 1 << 30,
+    }
+    return agent_pb2.Capabilities(node=node, **(fields | changes))
+
+
 def _answers(**changes: Any) -> Preflight:
     parts: dict[str, Any] = {
-        "source": agent_pb2.Capabilities(node="a", backends=["repair"], cpu_features=["avx"]),
-        "target": agent_pb2.Capabilities(node="b", backends=["repair"], cpu_features=["avx", "avx2"]),
+        "source": _capable("a"),
+        "target": _capable("b", cpu_features=["avx", "avx2"]),
         "inspection": agent_pb2.Inspection(connections=2, memory_bytes=3 << 20),
     }
     return Preflight(**(parts | changes))
@@ -89,16 +107,40 @@ def _answers(**changes: Any) -> Preflight:
 
 def test_preflight_names_what_a_node_lacks() -> None:
     problem = agent_pb2.Problem(reason="NoCriu", message="criu is not installed")
-    answers = _answers(target=agent_pb2.Capabilities(node="b", missing=[problem]))
+    answers = _answers(target=_capable("b", missing=[problem]))
     (finding,) = preflight.check(answers, migration())
     assert finding.reason == Reason.NODE_INCAPABLE
     assert "node b: NoCriu: criu is not installed" in finding.message
 
 
 def test_preflight_compares_processors() -> None:
-    answers = _answers(target=agent_pb2.Capabilities(node="b", cpu_features=["sse"]))
+    answers = _answers(target=_capable("b", cpu_features=["sse"]))
     (finding,) = preflight.check(answers, migration())
     assert finding.message.endswith("avx")
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "refused"),
+    [("3.17.1", "3.17.1", False), ("3.17.1", "4.1", False), ("4.1.1", "3.17.1", True), ("4.1", "4.1.1", False)],
+)
+def test_images_are_read_by_the_same_criu_or_a_newer_one(source: str, target: str, refused: bool) -> None:
+    answers = _answers(source=_capable("a", criu=source), target=_capable("b", criu=target))
+    assert bool(preflight.check(answers, migration())) == refused
+
+
+def test_both_nodes_need_room_for_the_images() -> None:
+    found = agent_pb2.Inspection(memory_bytes=100 << 20)
+    assert not preflight.check(_answers(inspection=found), migration())
+    small = _answers(inspection=found, target=_capable("b", memory_available_bytes=150 << 20))
+    (finding,) = preflight.check(small, migration())
+    assert finding.reason == Reason.NODE_LACKS_MEMORY
+    assert "150MiB of memory free; the images and the restored pod need 200MiB" in finding.message
+
+
+def test_versions_compare_by_their_numbers() -> None:
+    assert preflight.version("6.1.0-13-cloud-amd64") == (6, 1, 0)
+    assert preflight.version("6.10") > preflight.version("6.9.7")
+    assert preflight.version("") == ()
 
 
 def test_unmovable_sockets_stop_a_migration_unless_they_may_be_closed() -> None:

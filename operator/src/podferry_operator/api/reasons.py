@@ -39,12 +39,14 @@ class Reason(enum.StrEnum):
     POD_IS_TARGET = "PodIsTarget", "The pod is the target of another unfinished migration."
     NODE_NOT_FOUND = "NodeNotFound", "spec.targetNode names no node."
     NODE_NOT_READY = "NodeNotReady", "The target node is not Ready, or closed for new pods."
+    NO_RUNTIME_CLASS = "NoRuntimeClass", "The cluster has no RuntimeClass for pods that arrive."
     SAME_NODE = "SameNode", "The pod runs on the target node already."
 
     # Preflight
     MOVABLE = "Movable", "Preflight=True: both agents and every socket are ready to go."
     AGENT_UNREACHABLE = "AgentUnreachable", "An agent does not answer."
     NODE_INCAPABLE = "NodeIncapable", "A node lacks something that a migration needs."
+    NODE_LACKS_MEMORY = "NodeLacksMemory", "A node has too little memory free for the images, or for the pod."
     POD_NOT_MOVABLE = "PodNotMovable", "The source agent found something in the pod that cannot move."
     UNMOVABLE_CONNECTIONS = "UnmovableConnections", "The pod holds sockets that cannot move, and onUnmovable is Abort."
 

@@ -39,6 +39,8 @@ class Resource:
 
 PODS = Resource("/api/v1", "pods")
 NODES = Resource("/api/v1", "nodes", namespaced=False)
+CLAIMS = Resource("/api/v1", "persistentvolumeclaims")
+RUNTIME_CLASSES = Resource("/apis/node.k8s.io/v1", "runtimeclasses", namespaced=False)
 EVENTS = Resource("/api/v1", "events")
 SERVICES = Resource("/api/v1", "services")
 ENDPOINTS = Resource("/api/v1", "endpoints")

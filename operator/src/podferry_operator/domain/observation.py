@@ -90,6 +90,9 @@ class Observation:
     target_pod: Object | None = None
     """The object with the target pod's name, whoever made it."""
     target_node: Object | None = None
+    runtime_class: Object | None = None
+    claims: Mapping[str, Object] = field(default_factory=dict)
+    """The PersistentVolumeClaims that the source pod mounts, by name."""
     rivals: tuple[Migration, ...] = ()
     """The namespace's other migrations that are accepted and unfinished."""
     preflight: Preflight | None = None

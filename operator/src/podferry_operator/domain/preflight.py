@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from podferry import errors
@@ -14,6 +15,10 @@ from podferry_operator.domain.validation import Finding
 
 NAMED = 5
 """How many unmovable sockets a message names; status.connections.unmovable has them all."""
+
+
+SKEW_SECONDS = 1.0
+"""Difference of two nodes' clocks that is worth a word; asking both takes less."""
 
 
 def unanswered(answers: observation.Preflight) -> errors.Transient | None:
@@ -35,6 +40,8 @@ def check(answers: observation.Preflight, migration: Migration) -> list[Finding]
             ]
     if answers.source is not None and answers.target is not None:
         findings += _mismatch(answers.source, answers.target)
+        if answers.inspection is not None:
+            findings += _memory(answers.source, answers.target, answers.inspection)
     if answers.inspection is not None:
         findings += _pod(answers.inspection, migration)
     return findings
@@ -45,12 +52,43 @@ def _mismatch(source: agent_pb2.Capabilities, target: agent_pb2.Capabilities) ->
         yield Finding(
             Reason.NODE_INCAPABLE, f"nodes {source.node} and {target.node} have no connection backend in common"
         )
-    lacking = sorted(set(source.cpu_features) - set(target.cpu_features)) if target.cpu_features else []
+    if source.machine != target.machine:
+        yield Finding(
+            Reason.NODE_INCAPABLE,
+            f"node {source.node} is {source.machine}, node {target.node} {target.machine or 'unknown'}",
+        )
+        return
+    lacking = sorted(set(source.cpu_features) - set(target.cpu_features))
     if lacking:
         yield Finding(
             Reason.NODE_INCAPABLE,
             f"node {target.node} lacks CPU features that the pod may use: {', '.join(lacking)}",
         )
+    if version(source.criu) > version(target.criu):
+        yield Finding(
+            Reason.NODE_INCAPABLE,
+            f"criu {target.criu or 'unknown'} of node {target.node} may not read what criu {source.criu} of node "
+            f"{source.node} writes; install the same there, or a newer one",
+        )
+
+
+def _memory(
+    source: agent_pb2.Capabilities, target: agent_pb2.Capabilities, inspection: agent_pb2.Inspection
+) -> Iterator[Finding]:
+    for node, copies, what in ((source, 1, "the images"), (target, 2, "the images and the restored pod")):
+        needed = copies * inspection.memory_bytes
+        if node.memory_available_bytes < needed:
+            yield Finding(
+                Reason.NODE_LACKS_MEMORY,
+                f"node {node.node} has {durations.size(node.memory_available_bytes)} of memory free; "
+                f"{what} need {durations.size(needed)}",
+            )
+
+
+def version(text: str) -> tuple[int, ...]:
+    """Return the numbers that a version begins with, for comparison: "6.1.0-13-cloud" is (6, 1, 0)."""
+    found = re.match(r"\d+(\.\d+)*", text)
+    return tuple(int(number) for number in found.group().split(".")) if found else ()
 
 
 def _pod(inspection: agent_pb2.Inspection, migration: Migration) -> Iterator[Finding]:
@@ -77,7 +115,19 @@ def summary(answers: observation.Preflight, migration: Migration, pod: observati
         seconds, container = pods.liveness_patience(pod) or (float("inf"), "")
         if seconds < migration.freeze_budget_seconds:
             parts.append(f"freeze budget lowered to {durations.display(seconds)} by the liveness probe of {container}")
+    if answers.source is not None and answers.target is not None:
+        parts += _differences(answers.source, answers.target)
     return "; ".join(parts)
+
+
+def _differences(source: agent_pb2.Capabilities, target: agent_pb2.Capabilities) -> Iterator[str]:
+    """Yield what the pod may notice although it can move."""
+    if version(source.kernel)[:2] > version(target.kernel)[:2]:
+        yield f"kernel {target.kernel} of node {target.node} is older than {source.kernel} of node {source.node}"
+    skew = (target.clock_unix_ns - source.clock_unix_ns) / 1e9
+    if abs(skew) > SKEW_SECONDS:
+        told = f"{durations.display(abs(skew))} {'ahead of' if skew > 0 else 'behind'}"
+        yield f"the clock of node {target.node} is {told} that of node {source.node}"
 
 
 def freeze_budget(migration: Migration, pod: observation.Object) -> float:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from podferry import errors
+from podferry import errors, ids
 from podferry_operator.api.reasons import Reason
-from podferry_operator.domain import observation, pods
+from podferry_operator.domain import observation, pods, volumes
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Finding:
 
 def check(seen: observation.Observation) -> list[Finding]:
     """Return everything that stands against accepting the migration; each message begins with the field at fault."""
-    return [*_spec(seen), *_pod(seen), *_node(seen)]
+    return [*_spec(seen), *_pod(seen), *_node(seen), *_cluster(seen)]
 
 
 def _spec(seen: observation.Observation) -> Iterator[Finding]:
@@ -39,7 +39,8 @@ def _pod(seen: observation.Observation) -> Iterator[Finding]:
         yield Finding(Reason.POD_NOT_FOUND, f"{subject} does not exist")
         return
     yield from _state(pod, subject)
-    yield from (Finding(Reason.POD_UNSUPPORTED, f"{subject} {what}") for what in _unsupported(pod))
+    unsupported = (*_unsupported(pod), *volumes.unmovable(pod, seen.claims))
+    yield from (Finding(Reason.POD_UNSUPPORTED, f"{subject} {what}") for what in unsupported)
     for rival in seen.rivals:
         if rival.source.pod_uid == pods.uid(pod):
             yield Finding(Reason.POD_MIGRATING, f"{subject} is being moved by ServiceMigration {rival.name}")
@@ -68,6 +69,10 @@ def _unsupported(pod: observation.Object) -> Iterator[str]:
     for field in ("hostNetwork", "hostPID", "hostIPC"):
         if spec.get(field):
             yield f"uses {field}: what it shares with its node cannot move"
+    if spec.get("hostUsers") is False:
+        yield "runs in a user namespace (hostUsers: false), which cannot move yet"
+    if spec.get("shareProcessNamespace"):
+        yield "uses shareProcessNamespace, which cannot move yet"
     if any(container.get("restartPolicy") == "Always" for container in spec.get("initContainers", ())):
         yield "has sidecar init containers, which cannot move yet"
     statuses = pod.get("status", {}).get("ephemeralContainerStatuses", ())
@@ -87,3 +92,11 @@ def _node(seen: observation.Observation) -> Iterator[Finding]:
         yield Finding(Reason.NODE_NOT_READY, f"spec.targetNode: node {name} is not Ready: {detail}")
     elif node["spec"].get("unschedulable"):
         yield Finding(Reason.NODE_NOT_READY, f"spec.targetNode: node {name} is cordoned")
+
+
+def _cluster(seen: observation.Observation) -> Iterator[Finding]:
+    if seen.runtime_class is None:
+        yield Finding(
+            Reason.NO_RUNTIME_CLASS,
+            f"RuntimeClass {ids.RUNTIME_CLASS} does not exist; install podferry's chart, or apply its RuntimeClass",
+        )

@@ -6,13 +6,13 @@ import asyncio
 import dataclasses
 
 from podferry import clock as clocks
-from podferry import errors
+from podferry import errors, ids
 from podferry.wire import agent_pb2
 from podferry_operator.api import migration as migrations
 from podferry_operator.api.conditions import Status, Type
 from podferry_operator.api.migration import Migration
 from podferry_operator.clients import kube
-from podferry_operator.domain import finish, pods, target_pod
+from podferry_operator.domain import finish, pods, target_pod, volumes
 from podferry_operator.domain.observation import AgentView, Network, Object, Observation, Preflight
 from podferry_operator.handlers import directory
 
@@ -55,14 +55,24 @@ class Observer:
 
     async def _order(self, seen: Observation) -> Observation:
         namespace, spec = seen.migration.namespace, seen.migration.spec
-        source, node, others = await asyncio.gather(
+        source, node, runtime_class, others = await asyncio.gather(
             self._api.get(kube.PODS, namespace, spec.pod_name),
             self._api.get(kube.NODES, "", spec.target_node),
+            self._api.get(kube.RUNTIME_CLASSES, "", ids.RUNTIME_CLASS),
             self._api.list(kube.MIGRATIONS, namespace),
         )
+        named = [] if source is None else volumes.claims(source)
+        claims = await asyncio.gather(*(self._api.get(kube.CLAIMS, namespace, name) for name in named))
         parsed = (migrations.parse(body) for body in others)
         rivals = tuple(m for m in parsed if m.uid != seen.migration.uid and m.accepted and not m.finished)
-        return dataclasses.replace(seen, source_pod=source, target_node=node, rivals=rivals)
+        return dataclasses.replace(
+            seen,
+            source_pod=source,
+            target_node=node,
+            runtime_class=runtime_class,
+            claims={name: claim for name, claim in zip(named, claims, strict=True) if claim is not None},
+            rivals=rivals,
+        )
 
     async def _preflight(self, seen: Observation) -> Observation:
         migration = seen.migration
