@@ -100,8 +100,8 @@ def test_there_and_back(stage: Stage) -> None:
     assert (there.kept, back.kept) >= (5, 5)
 
 
-def test_two_containers_keep_their_connections_and_their_host_name(stage: Stage) -> None:
-    stage.run(pods.pod("pair", "node-a", pods.sample(), pods.redis()))
+def test_two_containers_one_hardened_keep_their_connections_and_their_host_name(stage: Stage) -> None:
+    stage.run(pods.pod("pair", "node-a", pods.hardened(pods.sample()), pods.redis()))
     with (
         stage.site.client("one", stage.site.address("pair"), connections=3, pace=0.1) as one,
         stage.site.client("two", stage.site.address("pair", 6379), mode="redis", connections=2, pace=0.1) as two,

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import pytest
-from tests.support import stage
+from tests.support import kubectl, migrations, stage
 
 from podferry import errors, ids
 from podferry.steps import Step
@@ -76,6 +76,15 @@ def test_what_the_schema_refuses_never_becomes_an_object(place: stage.Stage, spe
     with pytest.raises(errors.Permanent) as refused:
         stage.run(place.api.create(kube.MIGRATIONS, place.namespace, body))
     assert refused.value.reason == "Invalid"
+
+
+def test_kubectl_names_a_misspelt_field(place: stage.Stage) -> None:
+    cluster = kubectl.Kubectl(place.plane.kubeconfig, place.namespace)
+    with pytest.raises(kubectl.KubectlFailed, match='unknown field "spec.freezeBugdet"'):
+        cluster.apply_object(migrations.build("x", "web", "b", freezeBugdet="3s"))
+    assert not cluster.all(migrations.KIND)
+    cluster.apply_object(migrations.build("x", "web", "b", freezeBudget="3s"))
+    assert place.end("x")["conditions"][-1]["reason"] == "PodNotFound"
 
 
 def test_the_spec_cannot_be_changed(place: stage.Stage) -> None:
