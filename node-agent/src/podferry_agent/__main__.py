@@ -25,7 +25,7 @@ from podferry.wire import agent_pb2_grpc
 from podferry_agent import capabilities
 from podferry_agent import settings as settings_module
 from podferry_agent.connections import backend
-from podferry_agent.migration import inspection, journal, registry, source, target
+from podferry_agent.migration import audits, inspection, journal, registry, source, target
 from podferry_agent.process import checkpoint, freezer, tasks
 from podferry_agent.rpc import agent_service, ferry_service, ferry_session, tls
 from podferry_agent.runtime import hooks, pods
@@ -92,6 +92,7 @@ def _serve(settings: settings_module.Settings) -> int:
             sessions=lambda order: ferry_session.FerrySession(identity, order),
             clock=clock,
             faults=armed,
+            audits=audits.AuditFiles(settings.audits),
             images=settings.images,
         ),
         target.Tools(

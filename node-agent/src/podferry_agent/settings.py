@@ -19,7 +19,7 @@ class Settings:
     run_dir: Path = Path("/run/podferry")
     """Hook socket, markers and image sets. Must be tmpfs: images are the memory of somebody's process."""
     state_dir: Path = Path("/var/lib/podferry")
-    """The journal. Must survive a reboot of the node, for a decision to commit does."""
+    """The journal, and audits. Must survive a reboot of the node, for a decision to commit does."""
     cri: str = "unix:///run/containerd/containerd.sock"
     """The container runtime's CRI endpoint."""
     runc: Path = Path("/usr/sbin/runc")
@@ -31,6 +31,11 @@ class Settings:
     def journal(self) -> Path:
         """Return the directory of the journals."""
         return self.state_dir / "journal"
+
+    @property
+    def audits(self) -> Path:
+        """Return the directory of the files with every connection's fate."""
+        return self.state_dir / "audit"
 
     @property
     def images(self) -> Path:

@@ -8,6 +8,7 @@ again, the operator aborts there. Afterwards the world is either *moved* or *as 
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ from podferry import errors, faults, ids
 from podferry.faults import FaultPoint
 from podferry.wire import agent_pb2, agent_pb2_grpc
 from podferry_agent import testing
-from podferry_agent.migration import journal, registry, source, target
+from podferry_agent.migration import audits, journal, registry, source, target
 from podferry_agent.rpc import agent_service, ferry_service, ferry_session, tls
 
 UID = "12345678-1234-1234-1234-1234567890ab"
@@ -73,6 +74,7 @@ class Agent:
                 sessions=lambda order: ferry_session.FerrySession(self.identity, order),
                 clock=clock,
                 faults=armed,
+                audits=audits.AuditFiles(root / "audit"),
                 images=root / "images",
             ),
             target.Tools(
@@ -201,6 +203,8 @@ def test_what_the_flush_did_not_bring_to_rest_is_audited(pair: Pair) -> None:
     report = pair.outcome(pair.source)
     assert (report.connections.kept, report.connections.flushed) == (3, 2)
     assert [one.flushed for one in report.audit] == [True, False, True]
+    kept = (pair.world.root / "source" / "audit" / f"{UID}.jsonl").read_text().splitlines()
+    assert [json.loads(line).get("flushed", False) for line in kept] == [True, False, True]
 
 
 @pytest.mark.parametrize("point", list(FaultPoint))

@@ -26,7 +26,7 @@ from podferry.tcp import inventory
 from podferry.wire import agent_pb2
 from podferry_agent.connections import backend
 from podferry_agent.connections import source as engine
-from podferry_agent.migration import host, undo
+from podferry_agent.migration import audits, host, undo
 from podferry_agent.migration import journal as journals
 from podferry_agent.migration import progress as progresses
 from podferry_agent.migration import session as sessions
@@ -56,6 +56,7 @@ class Tools:
     sessions: sessions.SessionFactory
     clock: clocks.Clock
     faults: faults.Faults
+    audits: audits.AuditFiles
     images: Path
     """Directory on tmpfs below which the image sets of each migration are written."""
 
@@ -236,7 +237,9 @@ class SourceMigration:
         for one in kept:
             still = self.order.flush and f"{one.local} {one.peer}" not in facts["moving"]
             one.flushed = still and one.fate == "kept"
-        self.progress.audit([*kept, *(agent_pb2.ConnectionAudit(**one) for one in facts["closed"])])
+        fates = [*kept, *(agent_pb2.ConnectionAudit(**one) for one in facts["closed"])]
+        self.progress.audit(fates)
+        self._tools.audits.write(self.order.migration_id, fates)
 
     def _stand(self, netns: Path) -> engine.Source:
         """Stand in the pod's network; left only when there is an outcome, since undoing needs what is held there."""

@@ -10,7 +10,7 @@ from podferry_operator.api import conditions, durations, times
 from podferry_operator.domain import actions, observation, pods, target_pod, timeline
 
 LIST_LIMIT = 100
-"""Entries of status.connections.audit and .unmovable; the agent's own files have the rest."""
+"""Entries of status.connections.audit and .unmovable; of the first, the source agent keeps the whole in a file."""
 
 
 def render(seen: observation.Observation, plan: actions.Plan) -> dict[str, Any]:
