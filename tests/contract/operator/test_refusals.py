@@ -80,7 +80,7 @@ def test_what_the_schema_refuses_never_becomes_an_object(place: stage.Stage, spe
 
 def test_kubectl_names_a_misspelt_field(place: stage.Stage) -> None:
     cluster = kubectl.Kubectl(place.plane.kubeconfig, place.namespace)
-    with pytest.raises(kubectl.KubectlFailed, match='unknown field "spec.freezeBugdet"'):
+    with pytest.raises(kubectl.KubectlFailed, match=r'unknown field "spec\.freezeBugdet"'):
         cluster.apply_object(migrations.build("x", "web", "b", freezeBugdet="3s"))
     assert not cluster.all(migrations.KIND)
     cluster.apply_object(migrations.build("x", "web", "b", freezeBudget="3s"))
