@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tests.lab.workloads import results
 from tests.support import migrations
@@ -31,6 +32,8 @@ class Evidence:
     migration: migrations.Migration
     clients: Sequence[results.Result]
     placement: Placement
+    told: Mapping[str, Any]
+    """The ServiceMigration at its end, as kubectl prints it."""
 
     @property
     def connections(self) -> list[results.Connection]:

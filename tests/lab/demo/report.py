@@ -1,14 +1,19 @@
-"""What the demo says at the end."""
+"""What the demo says at the end: on the terminal, and as a page."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich import console as rich_console
 from rich import table
+from tests.lab import project_disk
 from tests.lab.demo import evidence, scene
 from tests.lab.workloads import results
 from tests.support import migrations
+
+from podferry_operator.report import model, page
 
 FATES = 12
 """Connections shown one by one; of more than that, the worst first."""
@@ -25,6 +30,23 @@ def render(found: evidence.Evidence, problems: Sequence[str]) -> rich_console.Gr
     if not problems:
         parts.append(f"[green]✓[/] {_verdict(found)}")
     return rich_console.Group(*parts)
+
+
+def write_page(found: evidence.Evidence) -> Path:
+    """Write the migration as one HTML page, with what the clients saw; return the file."""
+    points = [
+        model.Point(sample.at, later.at - sample.at, sample.sent + sample.received)
+        for client in found.clients
+        for sample, later in itertools.pairwise(client.series)
+    ]
+    witnessed = [
+        model.Figure("longest wait", _duration(found.longest.seconds), "as a client saw it, between two answers"),
+        model.Figure("compared", scene.size(found.compared), "bytes whose content both ends agree on"),
+    ]
+    file = project_disk.REPOSITORY / "build/demo.html"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(page.render(found.told, points, witnessed))
+    return file
 
 
 def figures(found: evidence.Evidence) -> table.Table:

@@ -67,6 +67,7 @@ def run() -> int:
             return 130
         problems = evidence.problems(found)
         console.print(report.render(found, problems))
+        console.print(f"\nThe same as a page: {report.write_page(found)}", soft_wrap=True, markup=False)
         if problems:
             _keep_logs(console, lab)
             return 1
@@ -115,12 +116,13 @@ def _act(stage: scene.Stage, lab: lab_module.Lab) -> evidence.Evidence:
         with stage.chore("kubectl apply: move it"):
             here.cluster.apply(FOLDER / "migration.yaml")
             moved = migrations.follow(here.cluster, ORDER, site.MIGRATION_SECONDS, stage.migration)
+            told = here.cluster.get(migrations.KIND, ORDER)
         with stage.chore("clients talk on, then both ends compare"):
             time.sleep(TALK_SECONDS)
             seen = [client.finish() for client in talking]
     with stage.chore("API and containerd are asked where the pod is"):
         placement = _placement(here, moved)
-    return evidence.Evidence(moved, seen, placement)
+    return evidence.Evidence(moved, seen, placement, told)
 
 
 def _placement(here: site.Site, moved: migrations.Migration) -> evidence.Placement:

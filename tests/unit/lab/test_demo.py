@@ -75,7 +75,7 @@ def client(*failures: results.Failure | None) -> results.Result:
 
 def good() -> evidence.Evidence:
     placement = evidence.Placement("b", ready=True, source_pod_left=False, running_on=("b",))
-    return evidence.Evidence(migrations.parse(observed()), [client(None, None)], placement)
+    return evidence.Evidence(migrations.parse(observed()), [client(None, None)], placement, observed())
 
 
 def text_of(drawn: rich_console.RenderableType) -> str:
