@@ -1,27 +1,27 @@
-"""Connection tracking on the node: forget what it knows of flows that have moved (nfnetlink_conntrack).
+"""Connection tracking on a node: forget flows that have moved, or send them to where they have moved to.
 
 An entry from an earlier stay of the pod on this node has old windows and would call the first segments invalid. Entries
 with address translation are kept: without them a flow through a Service would lose its way.
+
+A flow whose pod has a new address is redirected by its entry on the nodes of its peers. The peer, and whatever Service
+it came through, keep what they know; the kernel's own translation rewrites both directions, checksums and the ICMP
+errors of the flow, at the cost of any tracked packet, and the entry goes when the flow ends.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import socket
-import struct
+from collections.abc import Iterator
+from pathlib import Path
 
 from podferry import errors
 from podferry.tcp import four_tuple
-from podferry_agent.net import netlink
+from podferry_agent.net import ctnetlink, netlink
 
-_GET, _DELETE = 1 << 8 | 1, 1 << 8 | 2
-"""NFNL_SUBSYS_CTNETLINK with IPCTNL_MSG_CT_GET, IPCTNL_MSG_CT_DELETE."""
-_GENERIC = struct.Struct("=BBH")
-"""struct nfgenmsg."""
-_ORIGINAL, _REPLY = 1, 2
-_IP, _PROTOCOL = 1, 2
-_ABSENT = {errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP}
-"""No such entry; no connection tracking for this family."""
+_ESTABLISHED_TIMEOUT = Path("/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_established")
+_DEFAULT_TIMEOUT = 432000
+"""Seconds: the kernel's default, five days."""
 
 
 class Conntrack:
@@ -34,6 +34,7 @@ class Conntrack:
         except OSError as error:
             if error.errno != errno.EPROTONOSUPPORT:  # else: a kernel without nfnetlink tracks nothing
                 raise errors.Permanent(f"cannot reach conntrack: {error}", reason="NoConntrack") from error
+        self._timeout = _established_timeout()
 
     def forget(self, flow: four_tuple.FourTuple) -> bool:
         """Delete the entry of `flow` if it carries no address translation; tell whether there was one.
@@ -43,16 +44,34 @@ class Conntrack:
         """
         if self._netlink is None:
             return False
-        wire = flow.wire
-        mirrored = four_tuple.FourTuple(wire.peer, wire.peer_port, wire.local, wire.local_port)
-        # An entry is free of translation if its reply tuple mirrors its original one, and that is the flow as seen by
-        # whoever began it.
-        try:
-            return any(
-                _forget(self._netlink, original, reply) for original, reply in ((wire, mirrored), (mirrored, wire))
-            )
-        except OSError as error:
-            raise errors.Permanent(f"conntrack: {error}", reason="ConntrackRefused") from error
+        with _translated():
+            for original in (flow.wire, ctnetlink.mirrored(flow.wire)):
+                entry = ctnetlink.find(self._netlink, original)
+                if entry is not None and not entry.translated and entry.original == original:
+                    return ctnetlink.delete(self._netlink, original)
+        return False
+
+    def redirect(self, flow: four_tuple.FourTuple, address: bytes) -> None:
+        """Let a flow that its pod knew as `flow` go on with the pod at `address`; its peers see no difference.
+
+        A flow that was redirected before, or that goes through a Service, is one translation afterwards, not two. A
+        chain of type nat must stand in the namespace: without one the kernel translates nothing.
+
+        Raises:
+            Permanent: the kernel refused, or tracks no connections.
+        """
+        if self._netlink is None:
+            raise errors.Permanent("this kernel tracks no connections", reason="NoConntrack")
+        old, outward = flow.wire, ctnetlink.mirrored(flow.wire)
+        new = old._replace(local=four_tuple.unmapped(address))
+        with _translated():
+            entry = ctnetlink.find(self._netlink, old)
+            if entry is not None:
+                ctnetlink.delete(self._netlink, entry.original)
+            # An entry that answers as `old` was begun by the peer, perhaps to a Service. Else the pod began the flow,
+            # or this node has not seen it: then it is translated as if begun by the peer, which comes to the same.
+            begun = entry if entry is not None and entry.reply == old else ctnetlink.Entry(outward, old)
+            ctnetlink.create(self._netlink, begun._replace(reply=new, timeout=self._timeout))
 
     def close(self) -> None:
         """Close the socket."""
@@ -60,41 +79,16 @@ class Conntrack:
             self._netlink.close()
 
 
-def _forget(tracking: netlink.Netlink, original: four_tuple.FourTuple, reply: four_tuple.FourTuple) -> bool:
-    request = _GENERIC.pack(original.family, 0, 0) + _tuple(original)
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
     try:
-        (entry,) = tracking.call(_GET, request)
-        known = netlink.attributes(entry[_GENERIC.size :])
-        if _read(known.get(_ORIGINAL, b"")) != original or _read(known.get(_REPLY, b"")) != reply:
-            return False
-        tracking.call(_DELETE, request)
+        yield
     except OSError as error:
-        if error.errno in _ABSENT:
-            return False
-        raise
-    return True
+        raise errors.Permanent(f"conntrack: {error}", reason="ConntrackRefused") from error
 
 
-def _tuple(flow: four_tuple.FourTuple) -> bytes:
-    first = 1 if len(flow.local) == 4 else 3
-    addresses = netlink.attribute(first, flow.local) + netlink.attribute(first + 1, flow.peer)
-    protocol = (
-        netlink.attribute(1, bytes([socket.IPPROTO_TCP]))
-        + netlink.attribute(2, flow.local_port.to_bytes(2))
-        + netlink.attribute(3, flow.peer_port.to_bytes(2))
-    )
-    inside = netlink.attribute(_IP | netlink.NESTED, addresses) + netlink.attribute(
-        _PROTOCOL | netlink.NESTED, protocol
-    )
-    return netlink.attribute(_ORIGINAL | netlink.NESTED, inside)
-
-
-def _read(nested: bytes) -> four_tuple.FourTuple:
-    inside = netlink.attributes(nested)
-    addresses, protocol = (netlink.attributes(inside.get(kind, b"")) for kind in (_IP, _PROTOCOL))
-    return four_tuple.FourTuple(
-        addresses.get(1) or addresses.get(3, b""),
-        int.from_bytes(protocol.get(2, b"")),
-        addresses.get(2) or addresses.get(4, b""),
-        int.from_bytes(protocol.get(3, b"")),
-    )
+def _established_timeout() -> int:
+    try:
+        return int(_ESTABLISHED_TIMEOUT.read_text())
+    except OSError:
+        return _DEFAULT_TIMEOUT

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 
 ROUTE, SOCK_DIAG, NETFILTER = 0, 4, 12
 NESTED = 0x8000
+CREATE, EXCLUSIVE = 0x400, 0x200
+"""Flags of a request."""
 _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
 _ERROR, _DONE = 2, 3
 _HEADER = struct.Struct("=IHHII")
@@ -32,9 +34,9 @@ class Netlink:
         """Yield the bodies of the messages that answer a dump request."""
         return self._exchange(kind, _REQUEST | _DUMP, body)
 
-    def call(self, kind: int, body: bytes) -> list[bytes]:
+    def call(self, kind: int, body: bytes, flags: int = 0) -> list[bytes]:
         """Send one request; return the bodies of the messages in its answer when it has succeeded."""
-        return list(self._exchange(kind, _REQUEST | _ACK, body))
+        return list(self._exchange(kind, _REQUEST | _ACK | flags, body))
 
     def close(self) -> None:
         """Close the socket."""
