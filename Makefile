@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 PROTO := node-agent/src/podferry/wire/agent.proto node-agent/src/podferry_agent/runtime/cri.proto
 
-.PHONY: setup lint test test-unit test-net test-lab demo demo-down proto format clean help
+.PHONY: setup lint test test-unit test-net test-lab bench bench-net demo demo-down proto format clean help
 .DEFAULT_GOAL := help
 
 help:            ## list the targets
@@ -27,6 +27,11 @@ test-net: setup  ## the connection engine on this machine's kernel, in network n
 
 test-lab: setup  ## the two-node lab and the end-to-end proof (root)
 	$(PY) -m pytest tests/lab tests/e2e
+
+bench: bench-net ## everything that is measured
+
+bench-net: setup ## the connection engine between network namespaces, four minutes (root)
+	$(PY) -m tests.bench net
 
 demo: setup      ## a live pod moves between two nodes, watched
 	$(PY) -m tests.lab demo
