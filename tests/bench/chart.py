@@ -89,4 +89,5 @@ def _common(title: str, axes: tuple[str, str]) -> dict[str, object]:
 
 def _write(drawn: pygal.Graph, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    drawn.uuid = path.stem  # else a random one: the same figures draw the same file
     path.write_text(drawn.render(is_unicode=True) + "\n")

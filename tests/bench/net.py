@@ -2,7 +2,7 @@
 
 dead_ms.repair.N             connections dark: from the source's lock until the target has resumed, N connections
 flush_ms.repair.N            zero window until nothing is in flight, before that
-per_connection_us.repair.N   what one more connection adds to the dark time: (dead(N) - dead(1)) / (N - 1)
+per_connection_us.repair.N   what one more connection adds to it: (dead(N) - dead(1)) / (N - 1); for N = 1, dead(1)
 resume_delay_ms.F            a peer that sends without end: from the resume to its first new data; frozen for F seconds
 resume_delay_ms.drop.F       the same with its packets dropped for the whole freeze, as other systems do
 resume_delay_ms.nowake.F     the same with a zero window for the whole freeze, and no window update at the end
