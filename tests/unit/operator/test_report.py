@@ -68,6 +68,16 @@ def test_bars_and_shadows_lie_where_the_time_was_spent() -> None:
     assert (dark.kind, round(dark.left, 3), round(dark.width, 3)) == ("dark", 74.5, 0.5)
 
 
+def test_the_freeze_ends_when_the_connections_are_unlocked() -> None:
+    status = migration()["status"]
+    status["freezeSeconds"] = 6.2  # new connections were held for 0.8 s before
+    frozen, dark = model.frozen(status), model.dark(status)
+    assert frozen is not None
+    assert dark is not None
+    assert frozen.end == dark.end
+    assert round(frozen.begin - STARTED, 3) == 8.8
+
+
 def test_the_throughput_falls_to_nothing_while_the_pod_is_frozen() -> None:
     chart = model.chart(migration()["status"], points())
     assert chart is not None

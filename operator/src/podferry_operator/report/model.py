@@ -87,9 +87,14 @@ def whole(status: Mapping[str, Any]) -> Span | None:
 
 
 def frozen(status: Mapping[str, Any]) -> Span | None:
-    """Return when the pod's processes stood still."""
-    begin = _began(status, steps.Step.FREEZE)
-    return None if begin is None or "freezeSeconds" not in status else Span(begin, begin + status["freezeSeconds"])
+    """Return when the pod's processes stood still: until the connections were unlocked, when they are released.
+
+    The step Freeze begins earlier, with new connections held while the pod accepts those that it has.
+    """
+    locked = dark(status)
+    if locked is None or "freezeSeconds" not in status:
+        return None
+    return Span(locked.end - status["freezeSeconds"], locked.end)
 
 
 def dark(status: Mapping[str, Any]) -> Span | None:
